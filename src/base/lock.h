@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Mutexes with ranks. A thread takes locks only in rising rank; debug builds assert it.
+ * Threads: any. Signals: unsafe.
+ */
+#ifndef CPROF_BASE_LOCK_H
+#define CPROF_BASE_LOCK_H
+
+#include <pthread.h>
+
+/* In the order in which they may be taken. */
+enum cprof__rank {
+    CPROF__RANK_REGISTRY = 1, /* core/registry.c: the list of profiles */
+    CPROF__RANK_VM,           /* core/vm.c: the attached states and who owns them */
+    CPROF__RANK_SHARD,        /* core/entries.c, events.c: one part of a profile (one at a time) */
+    CPROF__RANK_SYMBOLS,      /* core/symbols.c: libdw and its cache */
+    CPROF__RANK_CODE,         /* core/code.c: the loaded objects and their rows */
+    CPROF__RANK_STACKS,       /* core/stacks.c: adding a stack (lookups take no lock) */
+    CPROF__RANK_LABELS,       /* core/labels.c: adding a label set */
+    CPROF__RANK_FUNCTIONS,    /* core/vmcode.c: adding a VM function or its name */
+    CPROF__RANK_STRINGS       /* strings interned for the process's life */
+};
+
+typedef struct cprof__lock {
+    pthread_mutex_t mutex;
+    enum cprof__rank rank;
+} cprof__lock;
+
+#define CPROF__LOCK_INIT(RANK)                                                                               \
+    {                                                                                                        \
+        PTHREAD_MUTEX_INITIALIZER, (RANK)                                                                    \
+    }
+
+void cprof__lock_init(cprof__lock *lock, enum cprof__rank rank);
+void cprof__lock_take(cprof__lock *lock);
+void cprof__lock_give(cprof__lock *lock);
+
+#endif

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What cprof keeps for each thread, behind one initial-exec pointer: made at first use, freed when the thread ends.
+ */
+#ifndef CPROF_BASE_THREAD_H
+#define CPROF_BASE_THREAD_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CPROF__ERROR_TEXT_MAX 512
+
+typedef struct cprof__thread {
+    uint64_t stack_low, stack_high; /* the thread's stack; 0, 0 where the system does not tell */
+    int error_code, error_errno;    /* written by base/error.c */
+    char error_text[CPROF__ERROR_TEXT_MAX];
+    uint64_t *scratch;      /* room to capture a stack, owned by core/capture.c */
+    size_t scratch_words;
+    atomic_int vm_states;   /* states that this thread owns; changed under core/vm.c's lock, read relaxed */
+    uint32_t serial;        /* unique among threads, never 0 */
+} cprof__thread;
+
+/* The calling thread's record, or NULL where memory ran out (no error is recorded).
+ * Threads: any. Signals: unsafe. */
+cprof__thread *cprof__thread_self(void);
+
+/* The same, but NULL where none was made yet. Signals: safe. */
+cprof__thread *cprof__thread_peek(void);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * For C hosts that embed Lua. The functions exist once for each Lua (5.1, which serves LuaJIT, 5.2, 5.3, 5.4): in the Lua
+ * module cprof/core.so and in libcprof-lua5.4.a (and so on), never in libcprof itself. A host links the static library
+ * that fits its Lua:
+ *
+ *     lua_State *L = luaL_newstate();
+ *     luaL_openlibs(L);
+ *     cprof_lua_attach(L);          // C stacks now show the Lua frames that called them
+ *     ...
+ *     lua_close(L);                 // detaches by itself
+ *
+ * Threads: the one that runs L. Signals: unsafe.
+ */
+#ifndef CPROF_LUA_H
+#define CPROF_LUA_H
+
+#include "cprof.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef lua_h
+typedef struct lua_State lua_State;
+#endif
+
+/* Makes the state of L known: stacks captured in C code that L's Lua code called then show the Lua frames.
+ * `require "cprof"` does this by itself; a second call changes nothing but the owner, which is the calling thread (call
+ * it again where a state moves to another thread). May raise a Lua error where memory runs out.
+ * Returns: 0, CPROF_ENOMEM, CPROF_EDUPLICATE. */
+CPROF_API int cprof_lua_attach(lua_State *L);
+
+/* Forgets the state of L: its entries leave all profiles. lua_close does this by itself. A state that is not attached is
+ * left as it is. Returns: 0. */
+CPROF_API int cprof_lua_detach(lua_State *L);
+
+/* Opens the module `cprof.core` (lua_CFunction): pushes its table. For package.preload in hosts that link statically. */
+CPROF_API int luaopen_cprof_core(lua_State *L);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
