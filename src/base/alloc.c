@@ -4,8 +4,6 @@
  */
 #include "base/alloc.h"
 
-#include "cprof.h"
-
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>

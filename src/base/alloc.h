@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: MIT
  *
  * The one seam through which cprof allocates, so that a test can make the Nth allocation fail.
+ * libcprof exports these to the libraries above it (libcprof_http, the Lua modules), not to users.
  * Threads: any. Signals: unsafe.
  */
 #ifndef CPROF_BASE_ALLOC_H
 #define CPROF_BASE_ALLOC_H
 
+#include "cprof.h"
+
 #include <stddef.h>
 
 /* As malloc, calloc, realloc, free and strdup. */
-void *cprof__malloc(size_t size);
-void *cprof__calloc(size_t count, size_t size);
-void *cprof__realloc(void *memory, size_t size);
-void cprof__free(void *memory);
-char *cprof__strdup(const char *text);
+CPROF_API void *cprof__malloc(size_t size);
+CPROF_API void *cprof__calloc(size_t count, size_t size);
+CPROF_API void *cprof__realloc(void *memory, size_t size);
+CPROF_API void cprof__free(void *memory);
+CPROF_API char *cprof__strdup(const char *text);
 
 /* For tests: lets COUNT allocations of the process succeed, then fails every one; negative: never fails. Returns how many
  * were made since the last call. */
