@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Writes a pprof profile as a stream: each message is packed by protobuf-c as soon as it is given, through zlib to the
- * caller's function; only the string table is kept to the end. The caller numbers mappings, functions and locations
- * itself and must give each as 1, 2, 3 … in order (it may refer to ones not given yet).
- * Errors are sticky: after one, calls do nothing, and finish returns it.
- * Source: proto/profile.proto. Threads: one at a time an encoder. Signals: unsafe.
+ * Writes a pprof profile as a stream: each message is packed by protobuf-c as soon as it is given, through
+ * zlib to the caller's function; only the string table is kept to the end. The caller numbers mappings,
+ * functions and locations itself and must give each as 1, 2, 3 … in order (it may refer to ones not given
+ * yet). Errors are sticky: after one, calls do nothing, and finish returns it. Source: proto/profile.proto.
+ * Threads: one at a time an encoder. Signals: unsafe.
  */
 #ifndef CPROF_ENCODE_ENCODER_H
 #define CPROF_ENCODE_ENCODER_H
@@ -61,8 +61,8 @@ void cprof__encoder_function(cprof__encoder *encoder, const cprof__encode_functi
 void cprof__encoder_location(cprof__encoder *encoder, const cprof__encode_location *location);
 void cprof__encoder_sample(cprof__encoder *encoder, const cprof__encode_sample *sample);
 
-/* Writes the string table and what zlib holds back, and frees ENCODER. Returns: 0 or the first error: CPROF_ENOMEM,
- * CPROF_ECANCELED (WRITE gave up). */
+/* Writes the string table and what zlib holds back, and frees ENCODER. Returns: 0 or the first error:
+ * CPROF_ENOMEM, CPROF_ECANCELED (WRITE gave up). */
 int cprof__encoder_close(cprof__encoder *encoder);
 
 #endif

@@ -17,7 +17,8 @@
 
 typedef struct cprof__text cprof__text;
 
-/* One frame to print; LOGICAL inlined frames of one address come one after the other with the same address. */
+/* One frame to print; LOGICAL inlined frames of one address come one after the other with the same address.
+ */
 typedef struct cprof__text_frame {
     uint64_t address;        /* inside the call */
     uint64_t function_start; /* 0 where unknown: then no +0x… is printed */
@@ -26,14 +27,14 @@ typedef struct cprof__text_frame {
 } cprof__text_frame;
 
 /* Opens a text for profile NAME with TOTAL (the sum of the first column) and prints its first line.
- * TYPES says what the columns are; with more than one, each record prints its values after the first in brackets in a
- * comment line. Returns: 0 or CPROF_ENOMEM. */
+ * TYPES says what the columns are; with more than one, each record prints its values after the first in
+ * brackets in a comment line. Returns: 0 or CPROF_ENOMEM. */
 int cprof__text_open(cprof_write_fn write, void *context, const char *name, int64_t total,
                      const cprof_value_type *types, size_t type_count, cprof__text **out);
 
 /* One record: distinct addresses of FRAMES on the first line, then labels, then a line for each frame. */
-void cprof__text_sample(cprof__text *text, const int64_t *values, const cprof_label *labels, size_t label_count,
-                        const cprof__text_frame *frames, size_t frame_count);
+void cprof__text_sample(cprof__text *text, const int64_t *values, const cprof_label *labels,
+                        size_t label_count, const cprof__text_frame *frames, size_t frame_count);
 
 /* A comment line ("# " and TEXT). */
 void cprof__text_comment(cprof__text *text, const char *comment);
