@@ -42,11 +42,20 @@ typedef struct cprof_vm_function cprof_vm_function;
 CPROF_API int cprof_vm_function_intern(const cprof_vm_function_key *key, const char *name,
                                        const cprof_vm_function **out);
 
-/* Names FUNCTION where it has no name yet; the first name stays. */
-CPROF_API void cprof_vm_function_set_name(const cprof_vm_function *function, const char *name);
+/* How good a name is. */
+enum cprof_vm_name_rank {
+    CPROF_VM_NAME_NONE,  /* there is none */
+    CPROF_VM_NAME_PLACE, /* where it was defined: "function <blob.lua:12>" */
+    CPROF_VM_NAME_CALL,  /* what a caller called it, which may be some local's name */
+    CPROF_VM_NAME_OWN    /* its own, as "blobstore.Open"; what cprof_vm_function_intern is given */
+};
 
-/* Whether FUNCTION has a name. */
-CPROF_API int cprof_vm_function_named(const cprof_vm_function *function);
+/* Names FUNCTION. A name of a higher RANK replaces it; among equals the first stays. */
+CPROF_API void cprof_vm_function_set_name(const cprof_vm_function *function, const char *name,
+                                          enum cprof_vm_name_rank rank);
+
+/* The rank of the name of FUNCTION. */
+CPROF_API enum cprof_vm_name_rank cprof_vm_function_named(const cprof_vm_function *function);
 
 /* The address of LINE in FUNCTION; a line outside the function or unknown (<= 0) gives the block's first address, which
  * has no line. Signals: safe. */
