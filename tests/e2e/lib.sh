@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# What the end-to-end tests say: each sources this, calls the words below and ends with `done_testing`. Every check prints
-# one TAP line and, where it fails, what it saw. Everything is written below $TMP, which goes away; servers that were
-# started end with the test.
+# What the end-to-end tests say: each sources this, calls the words below and ends with `done_testing`. Every check
+# prints one TAP line and, where it fails, what it saw. Everything is written below $TMP, which goes away; servers that
+# were started end with the test.
 
 set -uo pipefail
 
@@ -11,7 +11,8 @@ ROOT=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.." && pwd)
 BUILD=${BUILD:-$ROOT/build/release}
 TMP=$(mktemp -d)
 CHECKS=0 FAILED=0
-SERVERS=() URL= SERVER_LOG=
+SERVERS=()
+URL='' SERVER_LOG=''
 export ROOT BUILD TMP URL SERVER_LOG
 
 # Go wants folders for its files and finds none where HOME is not set.
