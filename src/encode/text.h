@@ -7,8 +7,9 @@
  *     # labels: {"route":"/blob"}
  *     #	0x47e1f1	main.open+0x51	/src/main.c:12
  *
- * Readers subtract one from every address, so each is printed plus one. Errors are sticky as in encoder.h.
- * Threads: one at a time. Signals: unsafe.
+ * NAME is one word to readers: white space, control characters, '%' and '#' in it are percent-encoded, as in
+ * its URL. Readers subtract one from every address, so each is printed plus one. Errors are sticky as in
+ * encoder.h. Threads: one at a time. Signals: unsafe.
  */
 #ifndef CPROF_ENCODE_TEXT_H
 #define CPROF_ENCODE_TEXT_H

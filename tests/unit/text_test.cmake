@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+target_sources(text_test PRIVATE unit/judge.c)
