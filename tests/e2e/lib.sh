@@ -72,14 +72,14 @@ in_order() {
 }
 
 # serve COMMAND…: starts a server in the background and waits until a line of its output names its address
-# (http://127.0.0.1:PORT/…). Sets $URL and $SERVER_LOG.
+# (http://127.0.0.1:PORT or http://localhost:PORT). Sets $URL and $SERVER_LOG.
 serve() {
     SERVER_LOG=$TMP/server.${#SERVERS[@]}.log
     "$@" >"$SERVER_LOG" 2>&1 </dev/null &
     SERVERS+=($!)
     local attempt
     for attempt in $(seq 100); do
-        URL=$(grep -oE -m1 'http://127\.0\.0\.1:[0-9]+' "$SERVER_LOG") && return 0
+        URL=$(grep -oE -m1 'http://(127\.0\.0\.1|localhost):[0-9]+' "$SERVER_LOG") && return 0
         kill -0 "${SERVERS[-1]}" 2>/dev/null || break
         sleep 0.1
     done
