@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Walks native stacks over unwind rows that were parsed ahead of time. No lock, no allocation, no TLS, no system call:
- * all of it may run in a signal handler. The shape is async-profiler's (sorted rows {pc, cfa rule, fp rule}), with
- * a lock-free cache from pc to rule in front.
+ * Walks native stacks over unwind rows that were parsed ahead of time. No lock, no allocation, no TLS, no
+ * system call: all of it may run in a signal handler. The shape is async-profiler's (sorted rows {pc, cfa
+ * rule, fp rule}), with a lock-free cache from pc to rule in front.
  */
 #ifndef CPROF_SIGSAFE_WALK_H
 #define CPROF_SIGSAFE_WALK_H
@@ -15,7 +15,8 @@ typedef struct cprof__regs {
     uint64_t pc, sp, fp;
 } cprof__regs;
 
-/* Sets *REGS to here, in the function where it is written (a macro: the caller's frame is then the first one). */
+/* Sets *REGS to here, in the function where it is written (a macro: the caller's frame is then the first
+ * one). */
 #if defined(__x86_64__)
 #define CPROF__REGS_HERE(REGS)                                                                               \
     __asm__ volatile("leaq 0(%%rip), %0\n\tmovq %%rsp, %1\n\tmovq %%rbp, %2"                                 \
@@ -32,15 +33,19 @@ typedef enum cprof__walk_end {
     CPROF__WALK_BROKEN   /* a rule could not be applied, or an address made no sense */
 } cprof__walk_end;
 
-/* The objects whose code may be met; see core/code.h, which builds it. Immutable once published. */
+/* The objects whose code may be met; core/code.h keeps it, sigsafe/codemap.h says how it is read without a
+ * lock. */
 typedef struct cprof__code_map cprof__code_map;
 
-/* Walks outward from REGS through MAP. Only words in [STACK_LOW, STACK_HIGH) are read directly; others (a host's own
- * coroutine stack) by guarded loads. Writes at most MAX pcs, leaf first: the first is regs->pc itself, the others lie
- * inside the call (return address minus one). *REGS is left at the last frame written, with its raw return address as
- * pc where it is not the first, so that a walk can be told where it stopped.
+/* Walks outward from REGS through MAP. Only words in [STACK_LOW, STACK_HIGH) are read directly; others (a
+ * host's own coroutine stack) by guarded loads. Writes at most MAX pcs, leaf first: the first is regs->pc
+ * itself, the others lie inside the call (return address minus one). *REGS is left at the last frame written,
+ * with its raw return address as pc where it is not the first, so that a walk can be told where it stopped.
  * Returns: how many were written. Signals: safe. */
 size_t cprof__walk(const cprof__code_map *map, cprof__regs *regs, uint64_t stack_low, uint64_t stack_high,
                    uint64_t *pcs, size_t max, cprof__walk_end *end);
+
+/* Drops what walks have remembered of single pcs. Signals: safe. */
+void cprof__walk_forget(void);
 
 #endif
