@@ -31,6 +31,9 @@ typedef struct lua_State lua_State;
  * Returns: 0, CPROF_ENOMEM, CPROF_EDUPLICATE. */
 CPROF_API int cprof_lua_attach(lua_State *L);
 
+/* A function in the registry under this name is called at the end of cprof_lua_detach (not by lua_close). */
+#define CPROF__LUA_ON_DETACH "cprof.on_detach"
+
 /* Forgets the state of L: its entries leave all profiles. lua_close does this by itself. A state that is not attached is
  * left as it is. Returns: 0. */
 CPROF_API int cprof_lua_detach(lua_State *L);

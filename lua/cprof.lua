@@ -1,0 +1,173 @@
+--- Profiles for Lua scripts, after Go's `runtime/pprof` and `net/http/pprof`.
+--
+-- A profile is a named collection of stacks. A program adds an entry when something begins to live and removes it when
+-- that ends; anyone may ask at any time who opened what is still open, also over HTTP with `go tool pprof`.
+--
+-- Misuse raises an error that names the argument. Where the world fails (a full disk, a port in use), functions return
+-- nil, a message and a code such as "ENOSPC".
+--
+-- @module cprof
+-- @usage
+-- local cprof = require "cprof"
+-- local open_blobs = cprof.new_profile("blobstore.Open")
+--
+-- function blobstore.open(name)
+--   local blob = { name = name }
+--   open_blobs:add(blob, 2) -- blame the caller of blobstore.open
+--   return blob
+-- end
+--
+-- function blobstore.close(blob)
+--   open_blobs:remove(blob)
+-- end
+--
+-- local server = assert(cprof.serve { port = 8888 })
+
+local core = require "cprof.core"
+
+local cprof = {}
+
+--- The version, as "cprof 0.1.0".
+cprof._VERSION = core._VERSION
+
+--- Defines a profile.
+-- A profile of that name which another Lua state or C code made, with the same sample types, is shared.
+-- @function new_profile
+-- @tparam string name any text but the name of a built-in profile; by convention "module.what"
+-- @tparam[opt] table options `sample_types`: a list of one to four `{type, unit}`, the columns of its values; when it is
+--   left out, one column `{name, "count"}`
+-- @treturn Profile the profile
+-- @raise where the name is empty, built-in or already defined in this state, or exists with other sample types
+-- @usage local reads = cprof.new_profile("blob.reads", { sample_types = { { "reads", "count" }, { "bytes", "bytes" } } })
+cprof.new_profile = core.new_profile
+
+--- Finds a profile by its name.
+-- @function lookup
+-- @tparam string name its name
+-- @treturn ?Profile the profile, or nil
+-- @raise where name is no string
+-- @usage local heap = cprof.lookup("heap")
+cprof.lookup = core.lookup
+
+--- Lists all profiles of the process.
+-- @function profiles
+-- @treturn {Profile,...} the profiles, sorted by name
+-- @usage for _, profile in ipairs(cprof.profiles()) do print(profile:name(), profile:count()) end
+cprof.profiles = core.profiles
+
+--- Makes a set of labels to give to entries. Making it once and using it often is cheap.
+-- @function labels
+-- @tparam table labels string keys; values are strings or integers
+-- @treturn Labels the set; equal sets compare equal
+-- @raise where a key or value has another type
+-- @usage local set = cprof.labels { route = "/blob" }; open_blobs:add(blob, { labels = set })
+cprof.labels = core.labels
+
+--- Sets how many frames of a stack are kept at most, from now on.
+-- @function set_prof_stack_depth
+-- @tparam integer depth from 1 to 1024; 128 at first
+-- @treturn integer the depth before
+-- @raise where depth is out of range
+-- @usage cprof.set_prof_stack_depth(256)
+cprof.set_prof_stack_depth = core.set_prof_stack_depth
+
+--- Serves all profiles under /debug/pprof/, from a thread of its own. The server runs until it is stopped or the state is
+-- closed; dropping the handle stops nothing.
+-- @function serve
+-- @tparam[opt] table options `address` (numeric; "127.0.0.1"), `port` (0, the default: any free one)
+-- @treturn[1] Server the server
+-- @treturn[2] nil where it cannot listen
+-- @treturn[2] string a message
+-- @treturn[2] string a code, as "EADDRINUSE"
+-- @raise where an option is unknown or makes no sense
+-- @usage local server = assert(cprof.serve { port = 8888 }); print(server.port); server:stop()
+
+--- A profile.
+-- @type Profile
+
+--- Adds an entry for a key, with the stack of the call.
+-- The key is not kept alive, unless it is a string or a number, which compare by value. A key that is collected leaves
+-- its entry behind.
+-- @function Profile:add
+-- @param key any value that can index a table
+-- @tparam[opt=1] integer|table options a skip, or a table with `skip` (0 shows `add` itself, 1 the function that called it,
+--   2 that function's caller), `labels` (from `cprof.labels`), `values` (one for each column)
+-- @raise where the key is nil, NaN or has an entry already, or an option is wrong; nothing is changed then
+-- @usage open_blobs:add(blob, 2)
+
+--- Removes the entry of a key.
+-- @function Profile:remove
+-- @param key what was added
+-- @treturn boolean false where there was no entry
+-- @raise where no key is given
+-- @usage open_blobs:remove(blob)
+
+--- Counts an event at the stack of the call: its values are added to those of the same stack, for ever.
+-- A profile holds entries or events, never both.
+-- @function Profile:record
+-- @tparam integer ... a value for each column; none means 1 in the first
+-- @tparam[opt] table options `skip`, `labels`, as for `add`
+-- @raise where there are more values than columns, or one is no integer
+-- @usage reads:record(1, #bytes, { labels = set })
+
+--- How many entries are live, or events were recorded.
+-- @function Profile:count
+-- @treturn integer the count
+-- @usage print(open_blobs:count())
+
+--- The profile's name.
+-- @function Profile:name
+-- @treturn string the name
+-- @usage print(open_blobs:name())
+
+--- The profile as it is now.
+-- @function Profile:snapshot
+-- @treturn Data its data
+-- @usage for sample in open_blobs:snapshot():samples() do print(sample.values[1], sample.frames[1].name) end
+
+--- Writes the profile for pprof.
+-- @function Profile:write
+-- @tparam string|file|function target a path (the file is whole or as it was), an open file, or a function that is called
+--   with the bytes piece by piece, and may return nil and a message to stop
+-- @tparam[opt] table options `debug` (1: text), `gzip_level` (0 to 9; 1), `symbolize` (false: leave native code to the reader)
+-- @treturn[1] boolean true
+-- @treturn[2] nil where it could not be written
+-- @treturn[2] string a message
+-- @treturn[2] string a code, as "ENOSPC"
+-- @raise where an argument is wrong, and what the function raised
+-- @usage assert(open_blobs:write("blobs.pb.gz"))
+
+--- The bytes that `write` writes.
+-- @function Profile:encode
+-- @tparam[opt] table options as for `write`
+-- @treturn string the bytes
+-- @raise where an option is wrong
+-- @usage io.write(open_blobs:encode { debug = 1 })
+
+--- What a profile held at one moment. `data.sample_types` is the list of its columns. `data:name()`, `data:count()`,
+-- `data:write(target, options)` and `data:encode(options)` are as a profile's.
+-- @type Data
+
+--- Iterates over the samples: `values` (a number for each column), `labels`, and `frames` from the leaf to the root, each with
+-- `name`, `file`, `line`, `start_line`, `address` and `mapping`.
+-- @function Data:samples
+-- @treturn function an iterator
+-- @usage for sample in data:samples() do total = total + sample.values[1] end
+
+--- A server. `server.address` and `server.port` say where it listens. On Lua 5.4 it can be a to-be-closed variable.
+-- @type Server
+
+--- Stops the server. A second stop does nothing.
+-- @function Server:stop
+-- @usage server:stop()
+
+-- The server is another library; it is loaded when it is asked for.
+return setmetatable(cprof, {
+  __index = function(self, name)
+    if name == "serve" then
+      local serve = require("cprof.http").serve
+      rawset(self, name, serve)
+      return serve
+    end
+  end,
+})

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See names.h.
+ */
+#include "luavm/names.h"
+
+#include "base/alloc.h"
+#include "luavm/loaded.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* After so many sightings what is known of a name has to do. */
+#define SIGHTINGS_MAX 1024
+
+/* An open-addressing table of pointers, so that a naming stays where it is when the table grows. */
+typedef struct cprof__namings {
+    cprof__naming **slots;
+    uint32_t count, mask;
+} cprof__namings;
+
+static uint32_t slot_of(const cprof__namings *namings, const void *identity)
+{
+    uint64_t hash = ((uint64_t)(uintptr_t)identity >> 3) * UINT64_C(0x9e3779b97f4a7c15);
+    uint32_t slot = (uint32_t)(hash >> 32) & namings->mask;
+    while (namings->slots[slot] && namings->slots[slot]->identity != identity) {
+        slot = (slot + 1) & namings->mask;
+    }
+    return slot;
+}
+
+/* Keeps at most half of the slots in use. */
+static bool make_room(cprof__namings *namings)
+{
+    if (namings->slots && (namings->count + 1) * 2 <= namings->mask + 1) {
+        return true;
+    }
+    cprof__namings grown = {NULL, namings->count, namings->slots ? namings->mask * 2 + 1 : 63};
+    grown.slots = cprof__calloc((size_t)grown.mask + 1, sizeof(cprof__naming *));
+    if (!grown.slots) {
+        return false;
+    }
+    for (uint32_t i = 0; namings->slots && i <= namings->mask; i++) {
+        if (namings->slots[i]) {
+            grown.slots[slot_of(&grown, namings->slots[i]->identity)] = namings->slots[i];
+        }
+    }
+    cprof__free(namings->slots);
+    *namings = grown;
+    return true;
+}
+
+cprof__naming *cprof__naming_find(cprof__luavm *vm, const void *identity)
+{
+    if (!vm->namings) {
+        vm->namings = cprof__calloc(1, sizeof *vm->namings);
+    }
+    if (!vm->namings || !make_room(vm->namings)) {
+        return NULL;
+    }
+    cprof__naming **slot = &vm->namings->slots[slot_of(vm->namings, identity)];
+    if (!*slot) {
+        *slot = cprof__calloc(1, sizeof **slot);
+        if (*slot) {
+            (*slot)->identity = identity;
+            vm->namings->count++;
+        }
+    }
+    return *slot;
+}
+
+void cprof__namings_fini(cprof__luavm *vm)
+{
+    cprof__namings *namings = vm->namings;
+    vm->namings = NULL;
+    for (uint32_t i = 0; namings && namings->slots && i <= namings->mask; i++) {
+        cprof__free(namings->slots[i]);
+    }
+    if (namings) {
+        cprof__free(namings->slots);
+    }
+    cprof__free(namings);
+}
+
+/* Whether to search now: at sightings 1, 2, 4 … of what is not settled. */
+static bool time_to_search(cprof__naming *naming)
+{
+    uint32_t before = naming->sightings++;
+    return !naming->settled && (before & naming->sightings) == 0;
+}
+
+/* FOUND keeps its naming only while another search may better the name. */
+static void settle(cprof__lua_function *found, bool now)
+{
+    cprof__naming *naming = found->naming;
+    naming->settled = naming->settled || now || naming->sightings >= SIGHTINGS_MAX;
+    if (naming->settled) {
+        found->naming = NULL;
+    }
+}
+
+/* The name that the call site has for the function of AR, or NULL where it has none worth showing. */
+static const char *call_site_name(lua_State *L, lua_Debug *ar, char *buffer, size_t size)
+{
+    static const char *const kinds[] = {"global", "method", "field", "local", "upvalue", "metamethod", NULL};
+    lua_getinfo(L, "n", ar);
+    if (!ar->name || !*ar->name || *ar->name == '?' || *ar->name == '(') {
+        return NULL;
+    }
+    for (const char *const *kind = kinds; *kind; kind++) {
+        if (strcmp(*kind, ar->namewhat) == 0) {
+            /* 5.4 says "index" where 5.2 and 5.3 say "__index". */
+            bool bare = strcmp(*kind, "metamethod") == 0 && *ar->name != '_';
+            snprintf(buffer, size, "%s%s", bare ? "__" : "", ar->name);
+            return buffer;
+        }
+    }
+    return NULL;
+}
+
+void cprof__naming_lua(cprof__luavm *vm, lua_State *L, lua_Debug *ar, cprof__lua_function *found)
+{
+    char name[CPROF__LUA_NAME_MAX];
+    bool standard;
+    if (!found->naming || !time_to_search(found->naming)) {
+        if (found->naming) {
+            settle(found, false);
+        }
+        return;
+    }
+    enum cprof_vm_name_rank rank = cprof_vm_function_named(found->function);
+    if (rank < CPROF_VM_NAME_OWN) {
+        if (*ar->what == 'm') {
+            cprof_vm_function_set_name(found->function, "main chunk", CPROF_VM_NAME_OWN);
+        } else if (cprof__lua_loaded_name(vm, L, name, sizeof name, &standard)) {
+            cprof_vm_function_set_name(found->function, name, CPROF_VM_NAME_OWN);
+        } else if (rank < CPROF_VM_NAME_CALL && call_site_name(L, ar, name, sizeof name)) {
+            cprof_vm_function_set_name(found->function, name, CPROF_VM_NAME_CALL);
+        } else if (rank == CPROF_VM_NAME_NONE) {
+            snprintf(name, sizeof name, "function <%s:%d>", ar->short_src, ar->linedefined);
+            cprof_vm_function_set_name(found->function, name, CPROF_VM_NAME_PLACE);
+        }
+        rank = cprof_vm_function_named(found->function);
+    }
+    settle(found, rank == CPROF_VM_NAME_OWN);
+}
+
+/* ---- C functions ---- */
+
+/* The function that stands for a C function's frame where its native frame is not found. */
+static const cprof_vm_function *intern_c(const cprof__luavm *vm, const char *name)
+{
+    const cprof_vm_function *function;
+    cprof_vm_function_key key = {"[C]", 3, -1, -1, 0, name};
+    return cprof_vm_function_intern(&key, name, &function) == 0 ? function : vm->unknown;
+}
+
+void cprof__naming_c(cprof__luavm *vm, lua_State *L, lua_Debug *ar, cprof__lua_function *found)
+{
+    char name[CPROF__LUA_NAME_MAX];
+    bool standard;
+    cprof__naming *naming = found->naming;
+    if (naming && time_to_search(naming) && cprof__lua_loaded_name(vm, L, name, sizeof name, &standard)) {
+        naming->function = intern_c(vm, name);
+        naming->flags = standard ? CPROF_VM_RUNTIME : 0;
+        naming->settled = true;
+        if (found->entry) {
+            cprof_vm_name_native(found->entry, name);
+        }
+    }
+    if (naming && naming->function) {
+        found->function = naming->function;
+        found->flags = naming->flags;
+    } else {
+        const char *called = call_site_name(L, ar, name, sizeof name);
+        found->function = intern_c(vm, called ? called : "?");
+    }
+    if (naming) {
+        settle(found, false);
+    }
+}
+
+void cprof__naming_wrap(cprof__luavm *vm, cprof__lua_function *found)
+{
+    static const char name[] = "coroutine.wrap";
+    found->function = intern_c(vm, name);
+    found->flags = CPROF_VM_RUNTIME;
+    if (found->entry) {
+        cprof_vm_name_native(found->entry, name);
+    }
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Attaching and detaching Lua states, and knowing when the collector has been at work.
+ *
+ * Closures can only be freed, and their addresses reused, after a cycle of the collector has marked what
+ * lives. A sentinel, an object that only a weak table refers to, is gone from that table from that very
+ * moment, so one read of the table tells whether what was remembered by pointer still holds. The sentinel's
+ * own finalizer, or the next call that may allocate, puts a new one there.
+ */
+#include "luavm/state.h"
+
+#include "luavm/functions.h"
+#include "luavm/names.h"
+#include "luavm/runtime.h"
+
+#include <string.h>
+
+/* Its address is the block's key in the registry. */
+static const char block_key;
+
+typedef struct sentinel {
+    cprof__luavm *vm;
+    uint32_t generation; /* that began with it */
+} sentinel;
+
+static cprof__luavm *find_block(lua_State *L)
+{
+    lua_pushlightuserdata(L, (void *)&block_key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    cprof__luavm *vm = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return vm;
+}
+
+/* ---- Generations ---- */
+
+bool cprof__luavm_stale(cprof__luavm *vm, lua_State *L)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->weak_ref);
+    lua_rawgeti(L, -1, CPROF__WEAK_SENTINEL);
+    const sentinel *current = lua_touserdata(L, -1);
+    lua_pop(L, 2);
+    return !current || current->generation != vm->generation;
+}
+
+/* Begins a generation. May raise, and may run finalizers. */
+static void renew(cprof__luavm *vm, lua_State *L)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->weak_ref);
+    sentinel *fresh = lua_newuserdata(L, sizeof *fresh);
+    *fresh = (sentinel){vm, ++vm->generation};
+    vm->orphan = NULL;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->sentinel_ref);
+    lua_setmetatable(L, -2);
+    lua_rawseti(L, -2, CPROF__WEAK_SENTINEL);
+    lua_pop(L, 1);
+}
+
+static int sentinel_gc(lua_State *L)
+{
+    const sentinel *dead = lua_touserdata(L, 1);
+    cprof__luavm *vm = dead->vm;
+    if (vm->state && cprof__luavm_stale(vm, L)) {
+        renew(vm, L);
+    }
+    return 0;
+}
+
+/* ---- Attaching ---- */
+
+/* The C function behind what coroutine.wrap returns: found by wrapping an empty chunk. Leaves 0 where there
+ * is none. */
+static uint64_t find_wrap_entry(lua_State *L)
+{
+    uint64_t entry = 0;
+    int top = lua_gettop(L);
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    lua_pushliteral(L, "coroutine");
+    lua_rawget(L, -2);
+    if (lua_istable(L, -1)) {
+        lua_pushliteral(L, "wrap");
+        lua_rawget(L, -2);
+        if (lua_iscfunction(L, -1) && luaL_loadstring(L, "") == 0 && lua_pcall(L, 1, 1, 0) == 0) {
+            entry = (uint64_t)(uintptr_t)lua_tocfunction(L, -1);
+        }
+    }
+    lua_settop(L, top);
+    return entry;
+}
+
+/* Forgets all that depends on being attached. Allocates nothing: it also runs in lua_close. */
+static void end_block(cprof__luavm *vm)
+{
+    cprof_vm_state *state = vm->state;
+    vm->state = NULL;
+    cprof_vm_detach(state);
+    cprof__lua_functions_fini(vm);
+    cprof__namings_fini(vm);
+}
+
+static int block_gc(lua_State *L)
+{
+    end_block(lua_touserdata(L, 1));
+    return 0;
+}
+
+static void push_metatable(lua_State *L, lua_CFunction gc)
+{
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, gc);
+    lua_setfield(L, -2, "__gc");
+}
+
+/* Makes the block of L's state, with what it keeps in the registry, and leaves it there. */
+static cprof__luavm *new_block(lua_State *L)
+{
+    cprof__luavm *vm = lua_newuserdata(L, sizeof *vm);
+    memset(vm, 0, sizeof *vm);
+    push_metatable(L, block_gc);
+    lua_setmetatable(L, -2);
+
+    lua_createtable(L, CPROF__WEAK_SLOTS, 0);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "v");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    vm->weak_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    if (!lua_istable(L, -1)) {
+        lua_pop(L, 1);
+        lua_createtable(L, 0, 0); /* a host without package: no function has a name of its own */
+    }
+    vm->loaded_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    push_metatable(L, sentinel_gc);
+    vm->sentinel_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    vm->wrap_entry = find_wrap_entry(L);
+
+    lua_pushlightuserdata(L, (void *)&block_key);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+    lua_pop(L, 1);
+    return vm;
+}
+
+/* Interns the functions that stand for what Lua does not tell. */
+static int intern_fixed(cprof__luavm *vm)
+{
+    const cprof_vm_function *marker;
+    cprof_vm_function_key tail = {"[Lua]", 5, -1, -1, 0, "(...tail calls...)"};
+    cprof_vm_function_key unknown = {"[Lua]", 5, -1, -1, 0, "?"};
+    int status = cprof_vm_function_intern(&tail, tail.identity, &marker);
+    if (status == 0) {
+        vm->tail_calls = cprof_vm_function_address(marker, 0);
+        status = cprof_vm_function_intern(&unknown, unknown.identity, &vm->unknown);
+    }
+    return status;
+}
+
+int cprof_lua_attach(lua_State *L)
+{
+    luaL_checkstack(L, 10, "cprof");
+    cprof__luavm *vm = find_block(L);
+    if (vm && vm->state) {
+        cprof_vm_adopt(vm->state);
+        return 0;
+    }
+    if (!vm) {
+        vm = new_block(L);
+    }
+    vm->main = cprof__lua_main(L);
+    renew(vm, L);
+    int status = intern_fixed(vm);
+    if (status == 0) {
+        status = cprof_vm_attach(&cprof__lua_vm, vm, &vm->state);
+    }
+    if (status == 0) {
+        cprof__lua_functions_init(vm);
+    }
+    return status;
+}
+
+int cprof_lua_detach(lua_State *L)
+{
+    luaL_checkstack(L, 2, "cprof");
+    cprof__luavm *vm = find_block(L);
+    if (vm && vm->state) {
+        end_block(vm);
+        /* The Lua module's word for "numbers of keys mean nothing any more"; it allocates, so it may fail. */
+        lua_getfield(L, LUA_REGISTRYINDEX, CPROF__LUA_ON_DETACH);
+        if (lua_isnil(L, -1) || lua_pcall(L, 0, 0, 0) != 0) {
+            lua_pop(L, 1);
+        }
+    }
+    return 0;
+}
+
+struct cprof_vm_state *cprof_lua_state(lua_State *L)
+{
+    cprof__luavm *vm = find_block(L);
+    if (!vm || !vm->state) {
+        return NULL;
+    }
+    if (cprof__luavm_stale(vm, L)) {
+        renew(vm, L);
+    }
+    return vm->state;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What cprof keeps for each Lua state: a full userdata in the registry, whose finalizer takes the state's
+ * entries along when lua_close runs. It is the `state` pointer that the core knows the state by. Threads: the
+ * one that runs the state. Signals: unsafe.
+ */
+#ifndef CPROF_LUAVM_STATE_H
+#define CPROF_LUAVM_STATE_H
+
+#include "cprof_lua.h"
+#include "cprof_vm.h"
+#include "luavm/variant.h"
+
+#include <stdint.h>
+
+/* What is known of a function value, found by the value's pointer. The pointer alone proves nothing, since
+ * the collector frees closures and reuses their addresses: an entry counts only in the generation it was made
+ * in. */
+typedef struct cprof__lua_function {
+    const void *closure; /* NULL: free */
+    const cprof_vm_function *function;
+    uint64_t entry;               /* as in cprof_vm_frame */
+    struct cprof__naming *naming; /* NULL: its name is settled */
+    uint32_t generation;
+    uint32_t flags; /* as in cprof_vm_frame */
+} cprof__lua_function;
+
+typedef struct cprof__luavm {
+    cprof_vm_state *state; /* NULL: not attached */
+    lua_State *main;       /* NULL: not known yet (5.1 and LuaJIT, attached by a coroutine) */
+    const void *orphan;    /* the last running thread for which no resumer was found */
+    uint64_t wrap_entry;   /* the C function of what coroutine.wrap returns; 0 where it has none (LuaJIT) */
+    uint64_t tail_calls;   /* address of the frame that stands for tail calls */
+    const cprof_vm_function *unknown;
+    cprof__lua_function *cache; /* direct-mapped */
+    uint32_t cache_size;        /* a power of two; 0: no memory */
+    uint32_t cache_evictions;
+    cprof__lua_function uncached;   /* serves where the cache has no memory */
+    uint32_t generation;            /* counts the collector's cycles as far as somebody looked */
+    int weak_ref;                   /* registry: a table with weak values, slots as below */
+    int loaded_ref;                 /* registry: package.loaded */
+    int sentinel_ref;               /* registry: the metatable of sentinels */
+    struct cprof__namings *namings; /* functions whose names are not settled */
+} cprof__luavm;
+
+/* Names are cut where they are longer than this, with their 0. */
+#define CPROF__LUA_NAME_MAX 256
+
+/* Slots of the weak table. */
+enum {
+    CPROF__WEAK_SENTINEL = 1, /* an object that nothing else refers to: gone once a cycle has marked */
+    CPROF__WEAK_ROOT,         /* the thread that a host resumed when we last looked for one */
+    CPROF__WEAK_SLOTS = CPROF__WEAK_ROOT
+};
+
+/* Whether closures, prototypes and source strings seen in VM->generation may since have been freed and their
+ * addresses reused. Needs two free slots on L. Runs no Lua code and allocates nothing. */
+bool cprof__luavm_stale(cprof__luavm *vm, lua_State *L);
+
+#endif

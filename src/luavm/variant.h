@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What differs between the Lua versions for the reader of their stacks. The rest of luavm/ is one source for
+ * all of them; the module for 5.1 also serves LuaJIT, which is only known when it runs.
+ */
+#ifndef CPROF_LUAVM_VARIANT_H
+#define CPROF_LUAVM_VARIANT_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include <stdbool.h>
+
+#if LUA_VERSION_NUM == 501
+
+#define CPROF__LUA_NAME "Lua 5.1"
+
+/* What a walk asks lua_getinfo for. Tail calls that 5.1 lost are levels of their own, with nil for a
+ * function. */
+#define CPROF__LUA_WALK "fl"
+
+static inline bool cprof__lua_tail_called(const lua_Debug *ar)
+{
+    (void)ar;
+    return false;
+}
+
+/* The main thread of L's state, or NULL: 5.1 tells only the main thread itself. */
+static inline lua_State *cprof__lua_main(lua_State *L)
+{
+    int is_main = lua_pushthread(L);
+    lua_pop(L, 1);
+    return is_main ? L : NULL;
+}
+
+#else
+
+#define CPROF__LUA_NAME "Lua " LUA_VERSION_MAJOR "." LUA_VERSION_MINOR
+#define CPROF__LUA_WALK "flt"
+
+static inline bool cprof__lua_tail_called(const lua_Debug *ar)
+{
+    return ar->istailcall;
+}
+
+static inline lua_State *cprof__lua_main(lua_State *L)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+    lua_State *thread = lua_tothread(L, -1);
+    lua_pop(L, 1);
+    return thread;
+}
+
+#endif
+
+#if LUA_VERSION_NUM >= 503
+#define cprof__lua_dump(L, writer, data) lua_dump(L, writer, data, 0)
+#else
+#define cprof__lua_dump(L, writer, data) lua_dump(L, writer, data)
+#endif
+
+#endif

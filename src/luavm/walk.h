@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cprof_vm.walk for Lua.
+ */
+#ifndef CPROF_LUAVM_WALK_H
+#define CPROF_LUAVM_WALK_H
+
+#include "luavm/state.h"
+
+size_t cprof__lua_walk(void *state, void *running, const cprof_vm_native *native, cprof_vm_frame *frames,
+                       size_t frames_max, int *truncated);
+
+#endif
