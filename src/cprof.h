@@ -21,7 +21,8 @@
  *         ...
  *     }
  *
- *     cprof_http_start(NULL, &server);             // go tool pprof http://127.0.0.1:PORT/debug/pprof/blobstore.Open
+ *     cprof_http_start(NULL, &server);             // go tool pprof
+ * http://127.0.0.1:PORT/debug/pprof/blobstore.Open
  *
  * Conventions. Functions return 0 or a negative CPROF_E code; results go through trailing
  * out-parameters, written only on success. cprof_last_error() gives the text. Option structs begin with
@@ -161,8 +162,8 @@ typedef struct cprof_entry_options {
 
 /* Adds an entry for KEY (any pointer but NULL; never dereferenced) with the current stack, leaving out SKIP
  * frames as in cprof_entry_options. Takes about as long as a malloc.
- * Returns: 0; CPROF_EINVAL (NULL profile or key, negative skip, an event profile), CPROF_EEXIST (KEY has an entry),
- * CPROF_ENOMEM. Source: https://pkg.go.dev/runtime/pprof#Profile.Add */
+ * Returns: 0; CPROF_EINVAL (NULL profile or key, negative skip, an event profile), CPROF_EEXIST (KEY has an
+ * entry), CPROF_ENOMEM. Source: https://pkg.go.dev/runtime/pprof#Profile.Add */
 CPROF_API int cprof_profile_add(cprof_profile *profile, const void *key, int skip);
 
 /* The same with labels and values; OPTIONS may be NULL. Also CPROF_EINVAL for more values than columns. */
@@ -172,13 +173,14 @@ CPROF_API int cprof_profile_add_entry(cprof_profile *profile, const void *key,
 /* Removes the entry of KEY. Returns: 0, or CPROF_ENOENT when there is none (and nothing changes). */
 CPROF_API int cprof_profile_remove(cprof_profile *profile, const void *key);
 
-/* Counts an event at the current stack: its values (OPTIONS->values; NULL options: 1) are added to those of the
- * same stack and labels, for ever. A profile holds entries or events: the first add or record decides, and the
- * other then fails with CPROF_EINVAL. */
+/* Counts an event at the current stack: its values (OPTIONS->values; NULL options: 1) are added to those of
+ * the same stack and labels, for ever. A profile holds entries or events: the first add or record decides,
+ * and the other then fails with CPROF_EINVAL. */
 CPROF_API int cprof_profile_record(cprof_profile *profile, const cprof_entry_options *options);
 
-/* Sets how many frames of a stack are kept at most (1 to 1024; 128 at first) from now on; *OLD (may be NULL) gets the
- * bound before. A stack that is cut ends in the frame "[truncated]". Source: GODEBUG=profstackdepth. */
+/* Sets how many frames of a stack are kept at most (1 to 1024; 128 at first) from now on; *OLD (may be NULL)
+ * gets the bound before. A stack that is cut ends in the frame "[truncated]". Source: GODEBUG=profstackdepth.
+ */
 CPROF_API int cprof_set_prof_stack_depth(int depth, int *old);
 
 /* ---- Reading ---- */
@@ -197,8 +199,8 @@ typedef struct cprof_write_options {
 /* Receives LENGTH bytes. Returns: 0, or another value to give up. */
 typedef int (*cprof_write_fn)(void *context, const void *bytes, size_t length);
 
-/* Writes PROFILE to the file PATH, which is afterwards whole or as it was: the bytes go to a file beside it, are
- * synced and renamed. Returns: 0; CPROF_ESYSTEM, CPROF_ENOMEM, CPROF_EINVAL. */
+/* Writes PROFILE to the file PATH, which is afterwards whole or as it was: the bytes go to a file beside it,
+ * are synced and renamed. Returns: 0; CPROF_ESYSTEM, CPROF_ENOMEM, CPROF_EINVAL. */
 CPROF_API int cprof_profile_write(cprof_profile *profile, const char *path,
                                   const cprof_write_options *options);
 
@@ -245,13 +247,13 @@ typedef struct cprof_sample {
 
 CPROF_API size_t cprof_snapshot_sample_count(const cprof_snapshot *snapshot);
 
-/* Resolves sample INDEX (0 up to the count; largest first value first) into *SAMPLE. Owns: *SAMPLE's arrays are the
- * snapshot's and valid until it is freed; the first call for a sample allocates them.
- * Threads: one at a time a snapshot. */
+/* Resolves sample INDEX (0 up to the count; largest first value first) into *SAMPLE. Owns: *SAMPLE's arrays
+ * are the snapshot's and valid until it is freed; the first call for a sample allocates them. Threads: one at
+ * a time a snapshot. */
 CPROF_API int cprof_snapshot_sample(cprof_snapshot *snapshot, size_t index, cprof_sample *sample);
 
-/* The logical frames at ADDRESS (native, or of a Lua function), innermost first. Returns: 0, CPROF_ENOENT (nothing is
- * known of it), CPROF_ENOMEM. Owns: the caller frees *FRAMES, one block, with cprof_free. */
+/* The logical frames at ADDRESS (native, or of a Lua function), innermost first. Returns: 0, CPROF_ENOENT
+ * (nothing is known of it), CPROF_ENOMEM. Owns: the caller frees *FRAMES, one block, with cprof_free. */
 CPROF_API int cprof_symbolize(uint64_t address, cprof_frame **frames, size_t *count);
 
 /* ---- HTTP (libcprof_http) ---- */

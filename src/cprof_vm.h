@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * How a virtual machine meets cprof's core, which itself knows no language. A runtime gives one cprof_vm with
- * its functions, attaches each of its states, interns its functions (which so get addresses) and adds entries with
- * the state that is running. src/luavm is the runtime for Lua; another language is another folder.
+ * its functions, attaches each of its states, interns its functions (which so get addresses) and adds entries
+ * with the state that is running. src/luavm is the runtime for Lua; another language is another folder.
  *
- * A stack is an array of 64-bit addresses. A VM's code has none of its own, so every function of a VM owns a block in
- * [CPROF_VM_ADDRESS_MIN, CPROF_VM_ADDRESS_MAX), which no process maps and which JavaScript still counts exactly. The
- * block starts at a hash of what the function is, so the same function has the same address in every process.
+ * A stack is an array of 64-bit addresses. A VM's code has none of its own, so every function of a VM owns a
+ * block in [CPROF_VM_ADDRESS_MIN, CPROF_VM_ADDRESS_MAX), which no process maps and which JavaScript still
+ * counts exactly. The block starts at a hash of what the function is, so the same function has the same
+ * address in every process.
  *
  * Unless a comment says otherwise: Threads: any. Signals: unsafe.
  */
@@ -29,10 +30,10 @@ extern "C" {
 typedef struct cprof_vm_function_key {
     const char *source; /* the file (or "[string]" and the like) to show */
     size_t source_length;
-    int64_t line_first;      /* 0 for a main chunk; -1 where unknown */
-    int64_t line_last;       /* -1 where unknown */
-    uint64_t distinguisher;  /* tells apart functions that are equal in the rest; 0 where nothing is needed */
-    const char *identity;    /* NULL, or a name that is part of what it is (a C function without a source) */
+    int64_t line_first;     /* 0 for a main chunk; -1 where unknown */
+    int64_t line_last;      /* -1 where unknown */
+    uint64_t distinguisher; /* tells apart functions that are equal in the rest; 0 where nothing is needed */
+    const char *identity;   /* NULL, or a name that is part of what it is (a C function without a source) */
 } cprof_vm_function_key;
 
 typedef struct cprof_vm_function cprof_vm_function;
@@ -57,8 +58,8 @@ CPROF_API void cprof_vm_function_set_name(const cprof_vm_function *function, con
 /* The rank of the name of FUNCTION. */
 CPROF_API enum cprof_vm_name_rank cprof_vm_function_named(const cprof_vm_function *function);
 
-/* The address of LINE in FUNCTION; a line outside the function or unknown (<= 0) gives the block's first address, which
- * has no line. Signals: safe. */
+/* The address of LINE in FUNCTION; a line outside the function or unknown (<= 0) gives the block's first
+ * address, which has no line. Signals: safe. */
 CPROF_API uint64_t cprof_vm_function_address(const cprof_vm_function *function, int64_t line);
 
 /* Gives the native function that starts at ENTRY a name to show where its file has no symbol for it
@@ -70,12 +71,13 @@ CPROF_API void cprof_vm_name_native(uint64_t entry, const char *name);
 /* One frame of a VM's stack. */
 typedef struct cprof_vm_frame {
     uint64_t address; /* of the function and line, from cprof_vm_function_address */
-    uint64_t entry;   /* where the frame is a native function that the VM called: its start; else 0. Its native frames
-                         are then shown where they are found, and ADDRESS where they are not */
+    uint64_t entry; /* where the frame is a native function that the VM called: its start; else 0. Its native
+                       frames are then shown where they are found, and ADDRESS where they are not */
     uint32_t flags;
 } cprof_vm_frame;
 
-#define CPROF_VM_RUNTIME 1u /* a function of the runtime's own library: its helper functions are not shown */
+#define CPROF_VM_RUNTIME 1u /* a function of the runtime's own library: its helper functions are not shown   \
+                             */
 
 /* The native stack under a walk, leaf first: PCS inside the calls, STARTS of their functions (0: unknown). */
 typedef struct cprof_vm_native {
@@ -89,16 +91,16 @@ typedef struct cprof_vm {
     size_t struct_size;
     const char *name; /* "Lua 5.4" */
 
-    /* Native functions through which native code enters the VM (lua_call, lua_resume …): in a native stack, frames from
-     * the VM's interpreter up to the first of these, going outward, are the VM's own. */
+    /* Native functions through which native code enters the VM (lua_call, lua_resume …): in a native stack,
+     * frames from the VM's interpreter up to the first of these, going outward, are the VM's own. */
     const void *const *entry_points;
     size_t entry_point_count;
 
-    /* Writes the frames that run in STATE on the calling thread, leaf first, threads that were resumed by one another
-     * joined, at most FRAMES_MAX. RUNNING is the VM thread that is known to run (a lua_State), or NULL: then find it,
-     * with the help of NATIVE; where nothing of STATE runs on this native stack, write nothing. Sets *TRUNCATED where
-     * there were more. Called on the thread that owns STATE, in no signal handler, only from inside cprof calls.
-     * Returns: how many. */
+    /* Writes the frames that run in STATE on the calling thread, leaf first, threads that were resumed by one
+     * another joined, at most FRAMES_MAX. RUNNING is the VM thread that is known to run (a lua_State), or
+     * NULL: then find it, with the help of NATIVE; where nothing of STATE runs on this native stack, write
+     * nothing. Sets *TRUNCATED where there were more. Called on the thread that owns STATE, in no signal
+     * handler, only from inside cprof calls. Returns: how many. */
     size_t (*walk)(void *state, void *running, const cprof_vm_native *native, cprof_vm_frame *frames,
                    size_t frames_max, int *truncated);
 } cprof_vm;
@@ -109,19 +111,20 @@ typedef struct cprof_vm_state cprof_vm_state;
  * Returns: 0, CPROF_EINVAL, CPROF_ENOMEM, CPROF_EDUPLICATE. */
 CPROF_API int cprof_vm_attach(const cprof_vm *vm, void *state, cprof_vm_state **out);
 
-/* Removes the entries that were added with keys of STATE from all profiles, and frees STATE. The owner calls it before
- * the VM's state is closed. NULL is fine. */
+/* Removes the entries that were added with keys of STATE from all profiles, and frees STATE. The owner calls
+ * it before the VM's state is closed. NULL is fine. */
 CPROF_API void cprof_vm_detach(cprof_vm_state *state);
 
 /* Says that the calling thread runs STATE from now on. Adding entries with STATE says so too. */
 CPROF_API void cprof_vm_adopt(cprof_vm_state *state);
 
-/* A key for an object of STATE that no other object of any state, and no pointer, shares. Starts at 1 and counts up in
- * each state; below 2^37. */
+/* A key for an object of STATE that no other object of any state, and no pointer, shares. Starts at 1 and
+ * counts up in each state; below 2^37. */
 CPROF_API uint64_t cprof_vm_next_key(cprof_vm_state *state);
 
-/* cprof_profile_add_entry, _remove and _record for code of a VM: KEY comes from cprof_vm_next_key of STATE; RUNNING as in
- * cprof_vm.walk. skip 0 is the VM's innermost frame, which is the native function that called this. */
+/* cprof_profile_add_entry, _remove and _record for code of a VM: KEY comes from cprof_vm_next_key of STATE;
+ * RUNNING as in cprof_vm.walk. skip 0 is the VM's innermost frame, which is the native function that called
+ * this. */
 CPROF_API int cprof_vm_add(cprof_vm_state *state, void *running, cprof_profile *profile, uint64_t key,
                            const cprof_entry_options *options);
 CPROF_API int cprof_vm_remove(cprof_vm_state *state, cprof_profile *profile, uint64_t key);

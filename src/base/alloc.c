@@ -48,6 +48,11 @@ void *cprof__realloc(void *memory, size_t size)
     return refused() ? NULL : realloc(memory, size ? size : 1);
 }
 
+void *cprof__aligned_alloc(size_t alignment, size_t size)
+{
+    return refused() ? NULL : aligned_alloc(alignment, size);
+}
+
 void cprof__free(void *memory)
 {
     free(memory);

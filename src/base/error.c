@@ -87,9 +87,7 @@ int cprof__fail(int code, const char *format, ...)
 
 int cprof__fail_errno(int errnum, const char *format, ...)
 {
-    int code = errnum == ENOMEM       ? CPROF_ENOMEM
-               : errnum == EADDRINUSE ? CPROF_EADDRINUSE
-                                      : CPROF_ESYSTEM;
+    int code = errnum == ENOMEM ? CPROF_ENOMEM : errnum == EADDRINUSE ? CPROF_EADDRINUSE : CPROF_ESYSTEM;
     va_list arguments;
     va_start(arguments, format);
     record(code, errnum, format, arguments);

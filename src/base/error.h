@@ -9,8 +9,8 @@
 
 #include "cprof.h"
 
-/* Records CODE (a CPROF_E code) with a printf text and returns CODE, so that a function can `return cprof__fail(…)`.
- * Where even the text cannot be kept, the text is cprof_strerror(CODE). */
+/* Records CODE (a CPROF_E code) with a printf text and returns CODE, so that a function can `return
+ * cprof__fail(…)`. Where even the text cannot be kept, the text is cprof_strerror(CODE). */
 CPROF_API int cprof__fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The same for a system call that set ERRNUM: CPROF_ENOMEM for ENOMEM, CPROF_EADDRINUSE for EADDRINUSE, else

@@ -1,34 +1,39 @@
 /* SPDX-License-Identifier: MIT
  *
- * Mutexes with ranks. A thread takes locks only in rising rank; debug builds assert it.
- * Threads: any. Signals: unsafe.
+ * Mutexes with ranks. A thread takes locks only in rising rank; debug builds assert it. Every lock that was
+ * ever taken is on a list, by which fork is prepared (pthread_atfork): all are taken before it and given back
+ * after it, in parent and child, so that a child never finds one held by a thread that it does not have. A
+ * lock therefore lives for ever. Threads: any. Signals: unsafe.
  */
 #ifndef CPROF_BASE_LOCK_H
 #define CPROF_BASE_LOCK_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 /* In the order in which they may be taken. */
 enum cprof__rank {
-    CPROF__RANK_REGISTRY = 1, /* core/registry.c: the list of profiles */
-    CPROF__RANK_VM,           /* core/vm.c: the attached states and who owns them */
-    CPROF__RANK_SHARD,        /* core/entries.c, events.c: one part of a profile (one at a time) */
-    CPROF__RANK_SYMBOLS,      /* core/symbols.c: libdw and its cache */
-    CPROF__RANK_CODE,         /* core/code.c: the loaded objects and their rows */
-    CPROF__RANK_STACKS,       /* core/stacks.c: adding a stack (lookups take no lock) */
-    CPROF__RANK_LABELS,       /* core/labels.c: adding a label set */
-    CPROF__RANK_FUNCTIONS,    /* core/vmcode.c: adding a VM function or its name */
-    CPROF__RANK_STRINGS       /* strings interned for the process's life */
+    CPROF__RANK_REGISTRY,  /* core/registry.c: the list of profiles */
+    CPROF__RANK_VM,        /* core/vm.c: the attached states and who owns them */
+    CPROF__RANK_SHARD,     /* core/entries.c, events.c: one part of a profile (one at a time) */
+    CPROF__RANK_SYMBOLS,   /* core/symbols.c: libdw and its cache */
+    CPROF__RANK_CODE,      /* core/code.c: the loaded objects and their rows */
+    CPROF__RANK_STACKS,    /* core/stacks.c: adding a stack (lookups take no lock) */
+    CPROF__RANK_LABELS,    /* core/labels.c: adding a label set */
+    CPROF__RANK_FUNCTIONS, /* core/vmcode.c: adding a VM function or its name */
+    CPROF__RANK_COUNT
 };
 
 typedef struct cprof__lock {
     pthread_mutex_t mutex;
     enum cprof__rank rank;
+    atomic_bool listed;
+    struct cprof__lock *next; /* of the same rank; written once, before it is listed */
 } cprof__lock;
 
 #define CPROF__LOCK_INIT(RANK)                                                                               \
     {                                                                                                        \
-        PTHREAD_MUTEX_INITIALIZER, (RANK)                                                                    \
+        PTHREAD_MUTEX_INITIALIZER, (RANK), false, NULL                                                       \
     }
 
 void cprof__lock_init(cprof__lock *lock, enum cprof__rank rank);

@@ -19,8 +19,8 @@ void cprof__map_fini(cprof__map *map)
     *map = (cprof__map){NULL, 0, 0};
 }
 
-int64_t cprof__map_find(const cprof__map *map, uint64_t hash, bool (*equal)(const void *context, uint32_t number),
-                        const void *context)
+int64_t cprof__map_find(const cprof__map *map, uint64_t hash,
+                        bool (*equal)(const void *context, uint32_t number), const void *context)
 {
     if (!map->slots)
         return -1;

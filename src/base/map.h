@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * An open-addressing index from hashes to 32-bit numbers; the caller keeps the things themselves in an array of its own
- * and compares them. cprof__hash_* hash words and bytes.
- * Threads: one at a time a map. Signals: unsafe.
+ * An open-addressing index from hashes to 32-bit numbers; the caller keeps the things themselves in an array
+ * of its own and compares them. cprof__hash_* hash words and bytes. Threads: one at a time a map. Signals:
+ * unsafe.
  */
 #ifndef CPROF_BASE_MAP_H
 #define CPROF_BASE_MAP_H
@@ -16,7 +16,7 @@ typedef struct cprof__map {
     struct cprof__map_slot {
         uint32_t hash;
         uint32_t value; /* number + 1; 0: free */
-    } *slots;
+    } * slots;
     uint32_t count, mask; /* mask: slots - 1, where there are slots */
 } cprof__map;
 
@@ -24,10 +24,11 @@ typedef struct cprof__map {
 void cprof__map_fini(cprof__map *map);
 
 /* The number stored under HASH for which EQUAL(context, number) holds, or -1. */
-int64_t cprof__map_find(const cprof__map *map, uint64_t hash, bool (*equal)(const void *context, uint32_t number),
-                        const void *context);
+int64_t cprof__map_find(const cprof__map *map, uint64_t hash,
+                        bool (*equal)(const void *context, uint32_t number), const void *context);
 
-/* Stores NUMBER under HASH (which need not be new). Returns false where memory ran out; then nothing changed. */
+/* Stores NUMBER under HASH (which need not be new). Returns false where memory ran out; then nothing changed.
+ */
 bool cprof__map_add(cprof__map *map, uint64_t hash, uint32_t number);
 
 static inline uint64_t cprof__hash_word(uint64_t hash, uint64_t word)

@@ -15,7 +15,7 @@ typedef struct cprof__strings {
     struct cprof__string {
         const char *text; /* ends with a 0 */
         size_t length;
-    } *list;
+    } * list;
     uint32_t count, room;
 } cprof__strings;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What cprof keeps for each thread, behind one initial-exec pointer: made at first use, freed when the thread ends.
+ * What cprof keeps for each thread, behind one initial-exec pointer: made at first use, freed when the thread
+ * ends.
  */
 #ifndef CPROF_BASE_THREAD_H
 #define CPROF_BASE_THREAD_H
@@ -15,10 +16,10 @@ typedef struct cprof__thread {
     uint64_t stack_low, stack_high; /* the thread's stack; 0, 0 where the system does not tell */
     int error_code, error_errno;    /* written by base/error.c */
     char error_text[CPROF__ERROR_TEXT_MAX];
-    uint64_t *scratch;      /* room to capture a stack, owned by core/capture.c */
+    uint64_t *scratch; /* room to capture a stack, owned by core/capture.c */
     size_t scratch_words;
-    atomic_int vm_states;   /* states that this thread owns; changed under core/vm.c's lock, read relaxed */
-    uint32_t serial;        /* unique among threads, never 0 */
+    atomic_int vm_states; /* states that this thread owns; changed under core/vm.c's lock, read relaxed */
+    uint32_t serial;      /* unique among threads, never 0 */
 } cprof__thread;
 
 /* The calling thread's record, or NULL where memory ran out (no error is recorded).

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Writes the samples of a snapshot as pprof protobuf or as text.
+ * Threads: any. Signals: unsafe.
+ */
+#ifndef CPROF_CORE_EMIT_H
+#define CPROF_CORE_EMIT_H
+
+#include "core/events.h"
+#include "cprof.h"
+
+/* Samples to write: rows are written in their order. */
+typedef struct cprof__emission {
+    const char *name;
+    const cprof_value_type *types;
+    size_t columns;
+    const struct cprof__sums_row *rows;
+    size_t row_count;
+    int64_t time_ns; /* since 1970 */
+} cprof__emission;
+
+/* Returns: 0, CPROF_ENOMEM, CPROF_ECANCELED (WRITE gave up), CPROF_EINVAL (OPTIONS). */
+int cprof__emit(const cprof__emission *emission, cprof_write_fn write, void *context,
+                const cprof_write_options *options);
+
+#endif

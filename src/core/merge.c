@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See merge.h.
+ */
+#include "core/merge.h"
+
+void cprof__merge_push(cprof__merged *merged, uint64_t frame)
+{
+    if (merged->count < merged->max)
+        merged->frames[merged->count++] = frame;
+    else
+        merged->cut = true;
+}
+
+size_t cprof__merge_find(const cprof_vm_native *native, size_t from, uint64_t entry)
+{
+    while (from < native->count && native->starts[from] != entry)
+        from++;
+    return from;
+}
+
+static void push_native(cprof__merged *merged, const cprof_vm_native *native, size_t from, size_t limit)
+{
+    for (; from < limit; from++)
+        cprof__merge_push(merged, native->pcs[from]);
+}
+
+/* The first place from FROM on, before LIMIT, that lies outside the VM: behind the first API function and
+ * those that called it. LIMIT where there is none. */
+static size_t leave_vm(const cprof_vm_native *native, size_t from, size_t limit, const cprof__entry_set *api)
+{
+    while (from < limit && !cprof__entry_set_has(api, native->starts[from]))
+        from++;
+    while (from < limit && cprof__entry_set_has(api, native->starts[from]))
+        from++;
+    return from;
+}
+
+/* The first place from FROM on where native code was called by the VM without a call of its own (LuaJIT's
+ * FFI): where an unknown function or the API begins. Helpers before it are the called code's. */
+static size_t enter_vm(const cprof_vm_native *native, size_t from, const cprof__entry_set *api)
+{
+    while (from < native->count && native->starts[from] && !cprof__entry_set_has(api, native->starts[from]))
+        from++;
+    return from;
+}
+
+size_t cprof__merge_state(cprof__merged *merged, const cprof_vm_native *native, size_t from,
+                          const cprof__entry_set *api, const cprof_vm_frame *frames, size_t count,
+                          bool leave_out_helpers)
+{
+    bool in_vm = false;
+    for (size_t i = 0; i < count; i++) {
+        const cprof_vm_frame *frame = &frames[i];
+        size_t place = frame->entry ? cprof__merge_find(native, from, frame->entry) : native->count;
+        if (place < native->count) {
+            bool helpers = in_vm ? !(frame->flags & CPROF_VM_RUNTIME) : !leave_out_helpers;
+            if (helpers)
+                push_native(merged, native, in_vm ? leave_vm(native, from, place, api) : from, place);
+            cprof__merge_push(merged, native->pcs[place]);
+            from = place + 1;
+        } else {
+            if (!in_vm && !leave_out_helpers) {
+                size_t limit = enter_vm(native, from, api);
+                push_native(merged, native, from, limit);
+                from = limit;
+            }
+            cprof__merge_push(merged, frame->address);
+        }
+        in_vm = true;
+    }
+    return in_vm ? leave_vm(native, from, native->count, api) : from;
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See vm.h. A state belongs to the thread that attached it or last used it; only that thread reads it. Which
+ * states a thread owns changes under the lock. The owner needs no lock to go through the states that it owns,
+ * since only itself detaches them, but the list is shared, so it takes the lock to walk along it; the walk of
+ * a VM happens outside it, for a VM may call us back (a finalizer that adds an entry).
+ */
+#include "core/vm.h"
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "base/lock.h"
+#include "core/instance.h"
+#include "core/registry.h"
+
+#include <stdatomic.h>
+
+#define STATE_NUMBERS_MAX (UINT64_C(1) << (63 - CPROF__VM_KEY_COUNT_BITS))
+
+struct cprof_vm_state {
+    const cprof_vm *vm;
+    void *state;
+    uint64_t number;   /* unique in the process */
+    uint64_t next_key; /* the owner's */
+    _Atomic(cprof__thread *)
+        owner; /* written under the lock; compared, never followed: its thread may have ended */
+    _Atomic uint32_t owner_serial; /* of the owner, whose record another thread's may have replaced */
+    struct cprof_vm_state *next;   /* under the lock */
+    cprof__entry_set api;
+};
+
+static cprof__lock lock = CPROF__LOCK_INIT(CPROF__RANK_VM);
+static cprof_vm_state *states; /* these under the lock */
+static uint64_t numbers;
+
+static int fill_api(cprof__entry_set *set, const cprof_vm *vm)
+{
+    uint32_t slots = 16;
+    while (slots < vm->entry_point_count * 2)
+        slots *= 2;
+    set->slots = cprof__calloc(slots, sizeof *set->slots);
+    if (!set->slots)
+        return cprof__fail_memory();
+    set->mask = slots - 1;
+    for (size_t i = 0; i < vm->entry_point_count; i++) {
+        uint64_t start = (uint64_t)(uintptr_t)vm->entry_points[i];
+        uint32_t j = (uint32_t)(start >> 4) & set->mask;
+        while (set->slots[j] && set->slots[j] != start)
+            j = (j + 1) & set->mask;
+        set->slots[j] = start;
+    }
+    return 0;
+}
+
+int cprof_vm_attach(const cprof_vm *vm, void *state, cprof_vm_state **out)
+{
+    if (!vm || vm->struct_size < sizeof *vm || !vm->walk || !state || !out)
+        return cprof__fail(CPROF_EINVAL, "vm: NULL, or made for another version of cprof");
+    int code = cprof__instance_claim();
+    if (code)
+        return code;
+    cprof_vm_state *attached = cprof__calloc(1, sizeof *attached);
+    if (!attached)
+        return cprof__fail_memory();
+    code = fill_api(&attached->api, vm);
+    if (code) {
+        cprof__free(attached);
+        return code;
+    }
+    attached->vm = vm;
+    attached->state = state;
+    cprof__lock_take(&lock);
+    attached->number = numbers++ % STATE_NUMBERS_MAX;
+    attached->next = states;
+    states = attached;
+    cprof__lock_give(&lock);
+    cprof_vm_adopt(attached);
+    *out = attached;
+    return 0;
+}
+
+static bool owned_by(const cprof_vm_state *state, const cprof__thread *thread)
+{
+    return atomic_load_explicit(&state->owner, memory_order_relaxed) == thread &&
+           atomic_load_explicit(&state->owner_serial, memory_order_relaxed) == thread->serial;
+}
+
+void cprof_vm_adopt(cprof_vm_state *state)
+{
+    cprof__thread *thread = cprof__thread_self();
+    if (!thread || owned_by(state, thread))
+        return;
+    /* The old owner's count stays: its record may be gone with its thread, and a count too high only costs
+     * time. */
+    cprof__lock_take(&lock);
+    atomic_store_explicit(&state->owner, thread, memory_order_relaxed);
+    atomic_store_explicit(&state->owner_serial, thread->serial, memory_order_relaxed);
+    atomic_fetch_add_explicit(&thread->vm_states, 1, memory_order_relaxed);
+    cprof__lock_give(&lock);
+}
+
+void cprof_vm_detach(cprof_vm_state *state)
+{
+    if (!state)
+        return;
+    cprof__lock_take(&lock);
+    cprof_vm_state **link = &states;
+    while (*link && *link != state)
+        link = &(*link)->next;
+    if (*link)
+        *link = state->next;
+    cprof__lock_give(&lock);
+    cprof__thread *thread = cprof__thread_self();
+    if (thread && owned_by(state, thread))
+        atomic_fetch_sub_explicit(&thread->vm_states, 1, memory_order_relaxed);
+    uint64_t low = CPROF__VM_KEY_BIT | state->number << CPROF__VM_KEY_COUNT_BITS;
+    cprof__registry_remove_range(low, low + (UINT64_C(1) << CPROF__VM_KEY_COUNT_BITS));
+    cprof__free(state->api.slots);
+    cprof__free(state);
+}
+
+uint64_t cprof_vm_next_key(cprof_vm_state *state)
+{
+    return ++state->next_key;
+}
+
+uint64_t cprof__vm_key(const cprof_vm_state *state, uint64_t key)
+{
+    return CPROF__VM_KEY_BIT | state->number << CPROF__VM_KEY_COUNT_BITS | key;
+}
+
+/* The first state of THREAD after AFTER (NULL: of all), or NULL. */
+static cprof_vm_state *next_owned(const cprof__thread *thread, const cprof_vm_state *after)
+{
+    cprof__lock_take(&lock);
+    cprof_vm_state *state = after ? after->next : states;
+    while (state && !owned_by(state, thread))
+        state = state->next;
+    cprof__lock_give(&lock);
+    return state;
+}
+
+/* Among the states of THREAD but for EXCEPT, the one whose innermost frame is the next one outward in NATIVE
+ * from FROM: it runs there. *AT gets the place. NULL where none runs there. */
+static cprof_vm_state *find_running(const cprof__thread *thread, const cprof_vm_state *except,
+                                    const cprof_vm_native *native, size_t from, size_t *at)
+{
+    cprof_vm_state *best = NULL;
+    cprof_vm_native rest = {native->pcs + from, native->starts + from, native->count - from};
+    *at = native->count;
+    for (cprof_vm_state *state = next_owned(thread, NULL); state; state = next_owned(thread, state)) {
+        size_t api = 0;
+        while (api < rest.count && !cprof__entry_set_has(&state->api, rest.starts[api]))
+            api++;
+        if (state == except || api == rest.count)
+            continue;
+        cprof_vm_frame innermost;
+        int truncated = 0;
+        if (state->vm->walk(state->state, NULL, &rest, &innermost, 1, &truncated) == 0)
+            continue;
+        size_t place = innermost.entry ? cprof__merge_find(native, from, innermost.entry) : from + api;
+        if (place < *at) {
+            *at = place;
+            best = state;
+        }
+    }
+    return best;
+}
+
+void cprof__vm_merge(cprof__thread *thread, cprof_vm_state *state, void *running,
+                     const cprof_vm_native *native, size_t from, cprof_vm_frame *scratch, size_t scratch_max,
+                     cprof__merged *merged)
+{
+    const cprof_vm_state *done = NULL;
+    size_t at;
+    if (!state)
+        state = find_running(thread, NULL, native, from, &at);
+    while (state && from <= native->count && !merged->cut) {
+        cprof_vm_native rest = {native->pcs + from, native->starts + from, native->count - from};
+        int truncated = 0;
+        size_t count = state->vm->walk(state->state, running, &rest, scratch, scratch_max, &truncated);
+        from = cprof__merge_state(merged, native, from, &state->api, scratch, count, running != NULL);
+        merged->cut |= truncated != 0;
+        running = NULL;
+        done = state;
+        state = from < native->count ? find_running(thread, done, native, from, &at) : NULL;
+    }
+    for (; from < native->count && !merged->cut; from++)
+        cprof__merge_push(merged, native->pcs[from]);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The states of virtual machines that are attached, and the stacks of threads that run them. The public calls
+ * are in cprof_vm.h. Threads: any. Signals: unsafe.
+ */
+#ifndef CPROF_CORE_VM_H
+#define CPROF_CORE_VM_H
+
+#include "base/thread.h"
+#include "core/merge.h"
+
+/* Keys of states have the top bit, then the state's number, then a count. No pointer of user space looks like
+ * that. */
+#define CPROF__VM_KEY_BIT (UINT64_C(1) << 63)
+#define CPROF__VM_KEY_COUNT_BITS 37
+
+/* KEY of STATE as a key of profiles. Threads: the owner. */
+uint64_t cprof__vm_key(const cprof_vm_state *state, uint64_t key);
+
+/* Weaves the frames of the states that THREAD (the calling one) owns into NATIVE from FROM on and appends all
+ * to MERGED. STATE, RUNNING: known to run, its innermost frame being the function that called cprof; NULL,
+ * NULL otherwise. SCRATCH has room for SCRATCH_MAX VM frames. Takes CPROF__RANK_VM. */
+void cprof__vm_merge(cprof__thread *thread, cprof_vm_state *state, void *running,
+                     const cprof_vm_native *native, size_t from, cprof_vm_frame *scratch, size_t scratch_max,
+                     cprof__merged *merged);
+
+#endif
