@@ -172,6 +172,11 @@ uint64_t cprof_vm_function_address(const cprof_vm_function *function, int64_t li
     return offset < function->size ? function->start + offset : function->start;
 }
 
+void cprof_vm_name_native(uint64_t entry, const char *name)
+{
+    (void)cprof__symbols_name_native(entry, name); /* without memory it keeps the name it has */
+}
+
 uint64_t cprof__vmcode_special(const char *name)
 {
     cprof_vm_function_key key = {"", 0, -1, -1, 0, name};

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * How VM frames are woven into native ones, on stacks written down by hand. Native functions start at 0x100,
+ * 0x200 …; a pc is its function's start + 5. API functions of the VM: 0xa00, 0xb00; its interpreter: 0xe00.
+ */
+#include "test.h"
+
+#include "core/merge.h"
+
+#include <string.h>
+
+#define VM(N) (UINT64_C(0x10000000000000) + (N))
+
+static uint64_t api_slots[8];
+static const cprof__entry_set api = {api_slots, 7};
+
+static void add_api(uint64_t start)
+{
+    uint32_t i = (uint32_t)(start >> 4) & api.mask;
+    while (api_slots[i])
+        i = (i + 1) & api.mask;
+    api_slots[i] = start;
+}
+
+struct given {
+    uint64_t starts[16]; /* 0 ends */
+    cprof_vm_frame frames[8];
+    size_t frame_count;
+    bool leave_out_helpers;
+    size_t max;
+};
+
+/* Merges GIVEN and checks the frames, as starts of functions, and the place where the state was entered. */
+static void expect(const struct given *given, const uint64_t *frames, size_t count, size_t place, bool cut)
+{
+    uint64_t pcs[16], merged[32];
+    size_t native_count = 0;
+    for (; given->starts[native_count]; native_count++)
+        pcs[native_count] = given->starts[native_count] + 5;
+    cprof_vm_native native = {pcs, given->starts, native_count};
+    cprof__merged out = {merged, 0, given->max ? given->max : 32, false};
+    size_t after = cprof__merge_state(&out, &native, 0, &api, given->frames, given->frame_count,
+                                      given->leave_out_helpers);
+    assert_int_equal(out.count, count);
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(out.frames[i] >= VM(0) ? out.frames[i] : out.frames[i] - 5, frames[i]);
+    assert_int_equal(after, place);
+    assert_int_equal(out.cut, cut);
+}
+
+#define EXPECT(GIVEN, PLACE, CUT, ...)                                                                       \
+    do {                                                                                                     \
+        const uint64_t frames_[] = {__VA_ARGS__};                                                            \
+        expect((GIVEN), frames_, sizeof frames_ / sizeof frames_[0], (PLACE), (CUT));                        \
+    } while (0)
+
+/* cprof <- add <- interpreter <- lua_pcall <- helper <- host <- interpreter <- lua_call <- main */
+static void test_nested(void **state)
+{
+    (void)state;
+    struct given given = {{0x900, 0x100, 0xe00, 0xa00, 0x200, 0x300, 0xe00, 0xb00, 0x400, 0},
+                          {{VM(1), 0x100, 0}, {VM(2), 0, 0}, {VM(3), 0x300, 0}, {VM(4), 0, 0}},
+                          4,
+                          true,
+                          0};
+    EXPECT(&given, 8, false, 0x100, VM(2), 0x200, 0x300, VM(4));
+    given.frames[2].flags = CPROF_VM_RUNTIME;
+    EXPECT(&given, 8, false, 0x100, VM(2), 0x300, VM(4));
+    given.leave_out_helpers = false;
+    EXPECT(&given, 8, false, 0x900, 0x100, VM(2), 0x300, VM(4));
+}
+
+static void test_api_calls_api(void **state)
+{
+    (void)state;
+    struct given given = {
+        {0x100, 0xe00, 0xa00, 0xb00, 0x400, 0}, {{VM(1), 0x100, 0}, {VM(2), 0, 0}}, 2, true, 0};
+    EXPECT(&given, 4, false, 0x100, VM(2));
+}
+
+/* A function that the VM runs without a native frame (LuaJIT's pcall) keeps its own address. */
+static void test_no_native_frame(void **state)
+{
+    (void)state;
+    struct given given = {{0x100, 0xe00, 0xa00, 0x400, 0},
+                          {{VM(1), 0x100, 0}, {VM(2), 0, 0}, {VM(3), 0, 0}, {VM(4), 0x777, 0}, {VM(5), 0, 0}},
+                          5,
+                          true,
+                          0};
+    EXPECT(&given, 3, false, 0x100, VM(2), VM(3), VM(4), VM(5));
+}
+
+/* The same function twice on the stack is taken in order. */
+static void test_recursion(void **state)
+{
+    (void)state;
+    struct given given = {
+        {0x100, 0xe00, 0xa00, 0x200, 0xe00, 0xa00, 0x200, 0xe00, 0xb00, 0},
+        {{VM(1), 0x100, 0}, {VM(2), 0x200, 0}, {VM(3), 0, 0}, {VM(4), 0x200, 0}, {VM(5), 0, 0}},
+        5,
+        true,
+        0};
+    EXPECT(&given, 9, false, 0x100, 0x200, VM(3), 0x200, VM(5));
+}
+
+static void test_lost_root(void **state)
+{
+    (void)state;
+    struct given given = {{0x100, 0xe00, 0}, {{VM(1), 0x100, 0}, {VM(2), 0, 0}}, 2, true, 0};
+    EXPECT(&given, 2, false, 0x100, VM(2));
+}
+
+static void test_cut(void **state)
+{
+    (void)state;
+    struct given given = {{0x100, 0xe00, 0xa00, 0x400, 0}, {{VM(1), 0x100, 0}, {VM(2), 0, 0}}, 2, true, 1};
+    EXPECT(&given, 3, true, 0x100);
+}
+
+int main(void)
+{
+    add_api(0xa00);
+    add_api(0xb00);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nested),          cmocka_unit_test(test_api_calls_api),
+        cmocka_unit_test(test_no_native_frame), cmocka_unit_test(test_recursion),
+        cmocka_unit_test(test_lost_root),       cmocka_unit_test(test_cut),
+    };
+    return cmocka_run_group_tests_name("merge", tests, NULL, NULL);
+}
