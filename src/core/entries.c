@@ -166,7 +166,7 @@ static void remove_range(shard *s, uint64_t low, uint64_t high)
 {
     for (uint32_t i = 0; s->words && i <= s->mask;) {
         uint64_t key = *slot_at(s, i);
-        if (key >= low && key < high)
+        if (key && key >= low && key < high)
             close_hole(s, i); /* another may now be here */
         else
             i++;
