@@ -6,6 +6,7 @@
  *     example_c_host [PORT [SCRIPT]]      8888 and script.lua where they are not given; port 0 is any free
  * one
  */
+#define _GNU_SOURCE
 #include "blobstore.h"
 #include "cprof.h"
 #include "cprof_lua.h"

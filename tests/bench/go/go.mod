@@ -1,0 +1,3 @@
+module cprof.bench
+
+go 1.19

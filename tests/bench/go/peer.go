@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT
+
+package main
+
+// The peer: runtime/pprof asked the same questions as tests/bench/worker.c, in a process of its own.
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"sync"
+	"time"
+)
+
+const objectCount = 1024
+
+type blob struct{ name [64]byte }
+
+var blobs *pprof.Profile
+
+// dig calls bottom with levels of its own frames on the stack.
+//
+//go:noinline
+func dig(levels int, bottom func()) {
+	if levels > 1 {
+		dig(levels-1, bottom)
+		return
+	}
+	bottom()
+}
+
+// framesAtOneLevel is how many frames a stack has that is dug 1 level deep in a goroutine like the one that measures.
+func framesAtOneLevel() int {
+	depth := 0
+	inGoroutine(func() {
+		dig(1, func() { depth = runtime.Callers(1, make([]uintptr, 64)) })
+	})
+	return depth
+}
+
+func inGoroutine(run func()) {
+	var done sync.WaitGroup
+	done.Add(1)
+	go func() {
+		defer done.Done()
+		run()
+	}()
+	done.Wait()
+}
+
+func makeObjects(count int) []*blob {
+	objects := make([]*blob, count)
+	for i := range objects {
+		objects[i] = new(blob)
+	}
+	return objects
+}
+
+// addRemove times count calls of Add and Remove in each of several goroutines: nanoseconds for a pair.
+func addRemove(depth, count, goroutines int) float64 {
+	base := framesAtOneLevel()
+	var ready, done sync.WaitGroup
+	start := make(chan struct{})
+	elapsed := make([]time.Duration, goroutines)
+	for g := 0; g < goroutines; g++ {
+		ready.Add(1)
+		done.Add(1)
+		go func(g int) {
+			defer done.Done()
+			objects := makeObjects(objectCount)
+			dig(depth-base+1, func() {
+				ready.Done()
+				<-start
+				began := time.Now()
+				for i := 0; i < count; i++ {
+					blobs.Add(objects[i%objectCount], 1)
+					blobs.Remove(objects[i%objectCount])
+				}
+				elapsed[g] = time.Since(began)
+			})
+		}(g)
+	}
+	ready.Wait()
+	close(start)
+	done.Wait()
+	sum := 0.0
+	for _, e := range elapsed {
+		sum += float64(e.Nanoseconds()) / float64(count)
+	}
+	return sum / float64(goroutines)
+}
+
+// add times Add alone, as the Lua worker does: a thousand keys at a time, removed off the clock.
+func add(depth, rounds int) float64 {
+	base := framesAtOneLevel()
+	objects := makeObjects(1000)
+	var elapsed time.Duration
+	inGoroutine(func() {
+		dig(depth-base+1, func() {
+			for r := 0; r < rounds; r++ {
+				began := time.Now()
+				for _, object := range objects {
+					blobs.Add(object, 1)
+				}
+				elapsed += time.Since(began)
+				for _, object := range objects {
+					blobs.Remove(object)
+				}
+			}
+		})
+	})
+	return float64(elapsed.Nanoseconds()) / float64(rounds*len(objects))
+}
+
+var kept []*blob // the keys of live entries
+
+func heapBytes() uint64 {
+	var stats runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+// live makes count entries live on so many stacks: bytes of heap an entry.
+func live(count, stacks int) float64 {
+	kept = makeObjects(count)
+	before := heapBytes()
+	for s := 0; s < stacks; s++ {
+		dig(3+s, func() {
+			for i := s; i < count; i += stacks {
+				blobs.Add(kept[i], 1)
+			}
+		})
+	}
+	return float64(heapBytes()-before) / float64(count)
+}
+
+// write answers nanoseconds, bytes allocated on the way, bytes written.
+func write() (int64, uint64, int64) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var counter countingWriter
+	began := time.Now()
+	if err := blobs.WriteTo(&counter, 0); err != nil {
+		fatal(err)
+	}
+	elapsed := time.Since(began)
+	runtime.ReadMemStats(&after)
+	return elapsed.Nanoseconds(), after.TotalAlloc - before.TotalAlloc, int64(counter)
+}
+
+type countingWriter int64
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	*c += countingWriter(len(p))
+	return len(p), nil
+}
+
+var _ io.Writer = (*countingWriter)(nil)
+
+func runPeer() {
+	blobs = pprof.NewProfile("bench.blobs")
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		var a, b, c int
+		line := lines.Text()
+		switch {
+		case matches(line, "addremove %d %d %d", &a, &b, &c):
+			fmt.Println(addRemove(a, b, c))
+		case matches(line, "add %d %d", &a, &b):
+			fmt.Println(add(a, b))
+		case matches(line, "live %d %d", &a, &b):
+			fmt.Println(live(a, b))
+		case line == "write":
+			fmt.Println(write())
+		default:
+			fmt.Println("error unknown question:", line)
+		}
+	}
+}
+
+func matches(line, format string, numbers ...any) bool {
+	n, err := fmt.Sscanf(line, format, numbers...)
+	return err == nil && n == len(numbers)
+}

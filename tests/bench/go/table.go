@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+
+package main
+
+// What is measured and how it is shown: series of figures, rows that compare two of them with a bar.
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"sort"
+)
+
+// A series is what one worker answered to one question, a figure a round.
+type series []float64
+
+func (s series) median() float64 {
+	if len(s) == 0 {
+		return 0
+	}
+	sorted := append(series(nil), s...)
+	sort.Float64s(sorted)
+	if n := len(sorted); n%2 == 0 {
+		return (sorted[n/2-1] + sorted[n/2]) / 2
+	}
+	return sorted[len(sorted)/2]
+}
+
+// A row compares ours with a peer's, or with a bar alone. Ratio is what the bar speaks of.
+type row struct {
+	What  string  `json:"what"`
+	Ours  float64 `json:"ours"`
+	Peer  string  `json:"peer,omitempty"`
+	Their float64 `json:"peer_figure,omitempty"`
+	Unit  string  `json:"unit"`
+	Ratio float64 `json:"ratio,omitempty"`
+	Bar   string  `json:"bar,omitempty"`
+	Met   *bool   `json:"met,omitempty"`
+	Error string  `json:"error,omitempty"`
+}
+
+type table struct {
+	Machine string `json:"machine"`
+	Rounds  int    `json:"rounds"`
+	Rows    []row  `json:"rows"`
+	missed  int
+}
+
+func (t *table) add(r row) {
+	t.Rows = append(t.Rows, r)
+	if r.Error != "" || (r.Met != nil && !*r.Met) {
+		t.missed++
+	}
+	fmt.Println(r)
+}
+
+func (t *table) section(title string) {
+	fmt.Printf("\n%s\n", title)
+}
+
+func (r row) String() string {
+	if r.Error != "" {
+		return fmt.Sprintf("  %-44s not measured: %s", r.What, r.Error)
+	}
+	line := fmt.Sprintf("  %-44s %10s", r.What, figure(r.Ours, r.Unit))
+	if r.Peer != "" {
+		line += fmt.Sprintf("   %-22s %10s  %7.2fx", r.Peer, figure(r.Their, r.Unit), r.Ratio)
+	} else {
+		line += fmt.Sprintf("   %-22s %10s  %8s", "", "", "")
+	}
+	if r.Met == nil {
+		return line
+	}
+	verdict := "MISS"
+	if *r.Met {
+		verdict = "ok"
+	}
+	return line + fmt.Sprintf("   bar %-12s %s", r.Bar, verdict)
+}
+
+func figure(value float64, unit string) string {
+	switch {
+	case unit == "ns" && value >= 1e6:
+		return fmt.Sprintf("%.2f ms", value/1e6)
+	case unit == "ns" && value >= 1e4:
+		return fmt.Sprintf("%.1f us", value/1e3)
+	case unit == "B" && value >= 1<<20:
+		return fmt.Sprintf("%.2f MB", value/(1<<20))
+	case unit == "B" && value >= 1e4:
+		return fmt.Sprintf("%.1f KB", value/(1<<10))
+	}
+	return fmt.Sprintf("%.0f %s", value, unit)
+}
+
+// faster is met where the peer takes at least bar times as long.
+func faster(what string, ours series, peer string, theirs series, bar float64) row {
+	ratio := theirs.median() / ours.median()
+	met := ratio >= bar
+	return row{What: what, Ours: ours.median(), Peer: peer, Their: theirs.median(), Unit: "ns", Ratio: ratio,
+		Bar: fmt.Sprintf(">= %gx faster", bar), Met: &met}
+}
+
+// atMost is met where ours takes at most bar times what the peer takes; no bar where it is 0.
+func atMost(what string, ours series, peer string, theirs series, bar float64) row {
+	ratio := ours.median() / theirs.median()
+	r := row{What: what, Ours: ours.median(), Peer: peer, Their: theirs.median(), Unit: "ns", Ratio: ratio}
+	if bar != 0 {
+		met := ratio <= bar
+		r.Bar, r.Met = fmt.Sprintf("<= %gx", bar), &met
+	}
+	return r
+}
+
+// below is met where the figure is below the bar; no bar where it is 0.
+func below(what string, figure_ float64, unit string, bar float64) row {
+	r := row{What: what, Ours: figure_, Unit: unit}
+	if bar != 0 {
+		met := figure_ <= bar
+		r.Bar, r.Met = "<= "+figure(bar, unit), &met
+	}
+	return r
+}
+
+func (t *table) writeJSON(path string) error {
+	text, err := json.MarshalIndent(t, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o644)
+}
