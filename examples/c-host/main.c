@@ -3,8 +3,7 @@
  * A C program that embeds Lua 5.4. Four threads open blobs in C, a script opens blobs through a function that
  * C gives it, 800 stay open, and anyone may ask over HTTP who opened them:
  *
- *     example_c_host [PORT [SCRIPT]]      8888 and script.lua where they are not given; port 0 is any free
- * one
+ *     example_c_host [PORT [SCRIPT]]      8888 and script.lua where not given; port 0 is any free one
  */
 #define _GNU_SOURCE
 #include "blobstore.h"
