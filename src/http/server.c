@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See server.h. libmicrohttpd parses HTTP; the thread it runs in is ours, so that its name, its signals and
+ * its end are. It is the only thread that touches the daemon after the start. It waits on the daemon's epoll
+ * and on an eventfd, by which cprof_http_stop wakes it.
+ *
+ * After a fork the thread exists in the parent alone. The child's copies of the listening sockets are closed,
+ * so that no client waits for a process that never answers; a stop in the child frees nothing but the handle.
+ */
+#define _GNU_SOURCE
+#include "http/server.h"
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "cprof.h"
+#include "http/listen.h"
+#include "http/routes.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <microhttpd.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What a client may send past the limit before the connection is cut: enough that most get to read the
+ * answer. */
+#define BODY_BYTES_DRAINED_MAX ((size_t)16 << 20)
+
+struct cprof_http {
+    struct MHD_Daemon *daemon;
+    cprof__listener listener;
+    int wake; /* eventfd: stop */
+    int epoll;
+    pthread_t thread;
+    pid_t process;
+    unsigned requests; /* under way; the server's thread only */
+    struct cprof_http *next;
+};
+
+/* A request while it comes in. */
+struct request {
+    char *target;
+    cprof__buffer body;
+    size_t body_bytes; /* all that came */
+    bool begun;
+};
+
+/* The running servers, for the child of a fork. */
+static struct {
+    pthread_mutex_t lock;
+    cprof_http *first; /* under LOCK */
+} servers = {PTHREAD_MUTEX_INITIALIZER, NULL};
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&servers.lock);
+}
+
+static void after_fork_in_parent(void)
+{
+    pthread_mutex_unlock(&servers.lock);
+}
+
+static void after_fork_in_child(void)
+{
+    for (cprof_http *server = servers.first; server; server = server->next) {
+        close(server->listener.socket);
+        close(server->wake);
+        close(server->epoll);
+    }
+    servers.first = NULL;
+    pthread_mutex_unlock(&servers.lock);
+}
+
+static void watch_forks(void)
+{
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+static void enlist(cprof_http *server)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
+    pthread_mutex_lock(&servers.lock);
+    server->next = servers.first;
+    servers.first = server;
+    pthread_mutex_unlock(&servers.lock);
+}
+
+static void delist(cprof_http *server)
+{
+    pthread_mutex_lock(&servers.lock);
+    cprof_http **link = &servers.first;
+    while (*link && *link != server)
+        link = &(*link)->next;
+    if (*link)
+        *link = server->next;
+    pthread_mutex_unlock(&servers.lock);
+}
+
+/* ---- One request, on the server's thread ---- */
+
+/* Called with the request line as it came; libmicrohttpd decodes its own copy later, which we do not look at.
+ */
+static void *on_target(void *context, const char *target, struct MHD_Connection *connection)
+{
+    (void)context;
+    (void)connection;
+    struct request *request = cprof__calloc(1, sizeof *request);
+    if (request && !(request->target = cprof__strdup(target))) {
+        cprof__free(request);
+        request = NULL;
+    }
+    return request;
+}
+
+static void on_completed(void *context, struct MHD_Connection *connection, void **state,
+                         enum MHD_RequestTerminationCode code)
+{
+    (void)connection;
+    (void)code;
+    cprof_http *server = context;
+    struct request *request = *state;
+    if (!request)
+        return;
+    server->requests -= request->begun;
+    cprof__free(request->target);
+    cprof__buffer_fini(&request->body);
+    cprof__free(request);
+    *state = NULL;
+}
+
+static enum MHD_Result queue(struct MHD_Connection *connection, cprof__response *answer)
+{
+    struct MHD_Response *response = MHD_create_response_from_buffer_with_free_callback(
+        answer->body.length, answer->body.data, cprof__free);
+    if (!response)
+        return MHD_NO;
+    answer->body = (cprof__buffer){0}; /* it is the response's now */
+    enum MHD_Result result = MHD_YES;
+    for (size_t i = 0; i < answer->header_count && result == MHD_YES; i++)
+        result = MHD_add_response_header(response, answer->headers[i].name, answer->headers[i].value);
+    if (result == MHD_YES)
+        result = MHD_queue_response(connection, (unsigned)answer->status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+static enum MHD_Result answer(cprof_http *server, struct MHD_Connection *connection, const char *method,
+                              const struct request *request)
+{
+    const char *host = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
+    const cprof__request asked = {
+        .method = method,
+        .target = request->target,
+        .authority = host && host[0] ? host : server->listener.authority,
+        .body = request->body.data,
+        .body_length = request->body.length,
+        .body_too_large = request->body.failed || request->body_bytes > CPROF__HTTP_BODY_BYTES_MAX,
+    };
+    cprof__response response;
+    cprof__routes_answer(&asked, &response);
+    enum MHD_Result result = queue(connection, &response);
+    cprof__response_fini(&response);
+    return result;
+}
+
+/* Called once when the headers are there, then with each piece of the body, then once more. MHD_NO cuts the
+ * connection. */
+static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url,
+                                  const char *method, const char *version, const char *data, size_t *length,
+                                  void **state)
+{
+    (void)url;
+    (void)version;
+    cprof_http *server = context;
+    struct request *request = *state;
+    if (!request)
+        return MHD_NO;
+    if (!request->begun) {
+        request->begun = true;
+        server->requests++;
+        return MHD_YES;
+    }
+    if (*length == 0)
+        return answer(server, connection, method, request);
+    request->body_bytes += *length;
+    if (request->body_bytes <= CPROF__HTTP_BODY_BYTES_MAX)
+        cprof__buffer_append(&request->body, data, *length);
+    *length = 0;
+    return request->body_bytes <= BODY_BYTES_DRAINED_MAX ? MHD_YES : MHD_NO;
+}
+
+/* ---- The thread ---- */
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Waits until the daemon has something to do, or STOP_FD says to stop (-1: not asked), or UNTIL_MS (-1: no
+ * limit) has come. Returns whether to stop. */
+static bool wait(cprof_http *server, int stop_fd, int64_t until_ms)
+{
+    MHD_UNSIGNED_LONG_LONG daemon_ms;
+    int64_t timeout = -1;
+    if (MHD_get_timeout(server->daemon, &daemon_ms) == MHD_YES)
+        timeout = daemon_ms < INT_MAX ? (int64_t)daemon_ms : INT_MAX;
+    if (until_ms >= 0) {
+        int64_t left = until_ms - now_ms();
+        if (left < 0)
+            left = 0;
+        if (timeout < 0 || timeout > left)
+            timeout = left;
+    }
+    struct pollfd fds[] = {{stop_fd, POLLIN, 0}, {server->epoll, POLLIN, 0}};
+    poll(fds, 2, (int)timeout);
+    return fds[0].revents != 0;
+}
+
+static void *serve(void *context)
+{
+    cprof_http *server = context;
+    pthread_setname_np(pthread_self(), "cprof-http");
+    while (!wait(server, server->wake, -1))
+        MHD_run(server->daemon);
+    MHD_quiesce_daemon(server->daemon);
+    int64_t until_ms = now_ms() + CPROF__HTTP_STOP_SECONDS_MAX * 1000;
+    while (server->requests > 0 && now_ms() < until_ms) {
+        wait(server, -1, until_ms);
+        MHD_run(server->daemon);
+    }
+    return NULL;
+}
+
+/* Signals are the host's business; but those that a fault raises must reach their handlers wherever it
+ * happens. */
+static int start_thread(cprof_http *server)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
+    sigset_t blocked, old;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        sigdelset(&blocked, faults[i]);
+    pthread_sigmask(SIG_SETMASK, &blocked, &old);
+    int error = pthread_create(&server->thread, NULL, serve, server);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return error;
+}
+
+/* ---- Start and stop ---- */
+
+static int start_daemon(cprof_http *server)
+{
+    struct MHD_OptionItem options[] = {
+        {MHD_OPTION_LISTEN_SOCKET, server->listener.socket, NULL},
+        {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)on_target, NULL},
+        {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, server},
+        {MHD_OPTION_CONNECTION_LIMIT, CPROF__HTTP_CONNECTIONS_MAX, NULL},
+        {MHD_OPTION_CONNECTION_TIMEOUT, CPROF__HTTP_IDLE_SECONDS_MAX, NULL},
+        {MHD_OPTION_END, 0, NULL},
+    };
+    errno = 0;
+    server->daemon = MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, on_request, server, MHD_OPTION_ARRAY,
+                                      options, MHD_OPTION_END);
+    if (!server->daemon)
+        return errno ? errno : ENOMEM;
+    server->epoll = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+    return 0;
+}
+
+/* Makes what is behind the listening socket. Returns: 0 or an errno; then nothing of it is left. */
+static int start(cprof_http *server)
+{
+    server->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (server->wake < 0)
+        return errno;
+    int error = start_daemon(server);
+    if (!error) {
+        error = start_thread(server);
+        if (!error)
+            return 0;
+        MHD_quiesce_daemon(server->daemon); /* the socket is the caller's to close */
+        MHD_stop_daemon(server->daemon);
+    }
+    close(server->wake);
+    return error;
+}
+
+int cprof_http_start(const cprof_http_options *options, cprof_http **out)
+{
+    cprof_http_options given = CPROF_HTTP_OPTIONS_INIT;
+    if (!out)
+        return cprof__fail(CPROF_EINVAL, "out: NULL");
+    if (options) {
+        if (options->struct_size < sizeof *options)
+            return cprof__fail(CPROF_EINVAL, "options: struct_size is %zu", options->struct_size);
+        given = *options;
+    }
+    cprof_http *server = cprof__calloc(1, sizeof *server);
+    if (!server)
+        return cprof__fail_memory();
+    int code = cprof__listen(given.address, given.port, &server->listener);
+    if (code) {
+        cprof__free(server);
+        return code;
+    }
+    server->process = getpid();
+    int error = start(server);
+    if (error) {
+        code = cprof__fail_errno(error, "cannot serve on %s", server->listener.authority);
+        close(server->listener.socket);
+        cprof__free(server);
+        return code;
+    }
+    enlist(server);
+    *out = server;
+    return CPROF_OK;
+}
+
+int cprof_http_port(const cprof_http *server)
+{
+    return server->listener.port;
+}
+
+void cprof_http_stop(cprof_http *server)
+{
+    if (!server)
+        return;
+    if (server->process == getpid()) {
+        uint64_t one = 1;
+        while (write(server->wake, &one, sizeof one) < 0 && errno == EINTR) {}
+        pthread_join(server->thread, NULL);
+        /* Off the list before its descriptors are closed: their numbers may at once mean something else. */
+        delist(server);
+        MHD_stop_daemon(server->daemon);
+        close(server->listener.socket);
+        close(server->wake);
+    }
+    cprof__free(server);
+}
