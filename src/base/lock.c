@@ -1,37 +1,53 @@
 /* SPDX-License-Identifier: MIT
  *
- * See lock.h.
+ * See lock.h. A fork does not hold all locks at once: there may be thousands, one for each part of each
+ * profile. It closes a gate, at which each thread that holds no lock stops before its next one, and passes
+ * through every lock once, in rising rank, so that whoever held it has let go of it. What threads do at the
+ * gate touches nothing but the mutex itself, which the child makes anew.
  */
 #include "base/lock.h"
 
 #include <assert.h>
 #include <stdbool.h>
 
-#ifndef NDEBUG
 /* The ranks held by this thread, one bit each. */
 static __thread unsigned held __attribute__((tls_model("initial-exec")));
-#endif
 
 static _Atomic(cprof__lock *) lists[CPROF__RANK_COUNT]; /* pushed to, never popped */
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER; /* held by a thread that forks */
+static atomic_bool closed;
+static pthread_t forker; /* written with the gate held, before it is closed */
 
 static void fork_prepare(void)
 {
+    pthread_mutex_lock(&gate);
+    forker = pthread_self();
+    atomic_store(&closed, true);
     for (int rank = 0; rank < CPROF__RANK_COUNT; rank++)
-        for (cprof__lock *lock = lists[rank]; lock; lock = lock->next)
+        for (cprof__lock *lock = lists[rank]; lock; lock = lock->next) {
             pthread_mutex_lock(&lock->mutex);
+            pthread_mutex_unlock(&lock->mutex);
+        }
 }
 
-static void fork_done(void)
+static void fork_parent(void)
 {
-    for (int rank = CPROF__RANK_COUNT - 1; rank >= 0; rank--)
+    atomic_store(&closed, false);
+    pthread_mutex_unlock(&gate);
+}
+
+static void fork_child(void)
+{
+    for (int rank = 0; rank < CPROF__RANK_COUNT; rank++)
         for (cprof__lock *lock = lists[rank]; lock; lock = lock->next)
-            pthread_mutex_unlock(&lock->mutex);
+            pthread_mutex_init(&lock->mutex, NULL);
+    fork_parent();
 }
 
 static void watch_forks(void)
 {
-    pthread_atfork(fork_prepare, fork_done, fork_done);
+    pthread_atfork(fork_prepare, fork_parent, fork_child);
 }
 
 static void list(cprof__lock *lock)
@@ -42,6 +58,18 @@ static void list(cprof__lock *lock)
     lock->next = atomic_load(&lists[lock->rank]);
     while (!atomic_compare_exchange_weak(&lists[lock->rank], &lock->next, lock))
         ;
+}
+
+/* Gives LOCK back and waits until the fork is over. Returns false where there is nothing to wait for: the
+ * thread that forks calls us from a handler of its own. */
+static bool wait_at_gate(cprof__lock *lock)
+{
+    if (pthread_equal(forker, pthread_self()))
+        return false;
+    pthread_mutex_unlock(&lock->mutex);
+    pthread_mutex_lock(&gate);
+    pthread_mutex_unlock(&gate);
+    return true;
 }
 
 void cprof__lock_init(cprof__lock *lock, enum cprof__rank rank)
@@ -56,17 +84,16 @@ void cprof__lock_take(cprof__lock *lock)
 {
     if (__builtin_expect(!atomic_load_explicit(&lock->listed, memory_order_relaxed), 0))
         list(lock);
-#ifndef NDEBUG
     assert(held >> lock->rank == 0 && "locks are taken in rising rank");
+    do
+        pthread_mutex_lock(&lock->mutex);
+    while (__builtin_expect(atomic_load_explicit(&closed, memory_order_relaxed), 0) && !held &&
+           wait_at_gate(lock));
     held |= 1u << lock->rank;
-#endif
-    pthread_mutex_lock(&lock->mutex);
 }
 
 void cprof__lock_give(cprof__lock *lock)
 {
-    pthread_mutex_unlock(&lock->mutex);
-#ifndef NDEBUG
     held &= ~(1u << lock->rank);
-#endif
+    pthread_mutex_unlock(&lock->mutex);
 }
