@@ -17,12 +17,13 @@ static _Atomic(cprof__lock *) lists[CPROF__RANK_COUNT]; /* pushed to, never popp
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER; /* held by a thread that forks */
 static atomic_bool closed;
-static pthread_t forker; /* written with the gate held, before it is closed */
+/* This thread closed the gate. */
+static __thread bool forking __attribute__((tls_model("initial-exec")));
 
 static void fork_prepare(void)
 {
     pthread_mutex_lock(&gate);
-    forker = pthread_self();
+    forking = true;
     atomic_store(&closed, true);
     for (int rank = 0; rank < CPROF__RANK_COUNT; rank++)
         for (cprof__lock *lock = lists[rank]; lock; lock = lock->next) {
@@ -34,6 +35,7 @@ static void fork_prepare(void)
 static void fork_parent(void)
 {
     atomic_store(&closed, false);
+    forking = false;
     pthread_mutex_unlock(&gate);
 }
 
@@ -64,7 +66,7 @@ static void list(cprof__lock *lock)
  * thread that forks calls us from a handler of its own. */
 static bool wait_at_gate(cprof__lock *lock)
 {
-    if (pthread_equal(forker, pthread_self()))
+    if (forking)
         return false;
     pthread_mutex_unlock(&lock->mutex);
     pthread_mutex_lock(&gate);

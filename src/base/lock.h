@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
  * Mutexes with ranks. A thread takes locks only in rising rank; debug builds assert it. Every lock that was
- * ever taken is on a list, by which fork is prepared (pthread_atfork): all are taken before it and given back
- * after it, in parent and child, so that a child never finds one held by a thread that it does not have. A
- * lock therefore lives for ever. Threads: any. Signals: unsafe.
+ * ever taken is on a list, by which fork is prepared (pthread_atfork): before it, all that is under a lock is
+ * finished and nothing new begins, so that a child never finds a lock held, or a thing half done, by a thread
+ * that it does not have. A lock therefore lives for ever.
+ * Threads: any. Signals: unsafe.
  */
 #ifndef CPROF_BASE_LOCK_H
 #define CPROF_BASE_LOCK_H
