@@ -9,6 +9,7 @@
 #include "cprof.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -292,7 +293,7 @@ static void test_threads(void **state)
 static void *churn_until(void *argument)
 {
     static char key;
-    while (!*(volatile bool *)argument) {
+    while (!atomic_load((atomic_bool *)argument)) {
         cprof_profile_add(shared, &key, 1);
         cprof_profile_remove(shared, &key);
     }
@@ -303,9 +304,9 @@ static void *churn_until(void *argument)
 static void test_fork(void **state)
 {
     (void)state;
-    volatile bool stop = false;
+    atomic_bool stop = false;
     pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, churn_until, (void *)&stop), 0);
+    assert_int_equal(pthread_create(&thread, NULL, churn_until, &stop), 0);
     for (int i = 0; i < 50; i++) {
         pid_t pid = fork();
         if (pid == 0) {
@@ -317,7 +318,7 @@ static void test_fork(void **state)
         assert_int_equal(waitpid(pid, &status, 0), pid);
         assert_int_equal(status, 0);
     }
-    stop = true;
+    atomic_store(&stop, true);
     pthread_join(thread, NULL);
 }
 
