@@ -46,7 +46,7 @@ CPROF_API int cprof_vm_function_intern(const cprof_vm_function_key *key, const c
 /* How good a name is. */
 enum cprof_vm_name_rank {
     CPROF_VM_NAME_NONE,  /* there is none */
-    CPROF_VM_NAME_PLACE, /* where it was defined: "function <blob.lua:12>" */
+    CPROF_VM_NAME_PLACE, /* where it was defined: "blob.lua:12" */
     CPROF_VM_NAME_CALL,  /* what a caller called it, which may be some local's name */
     CPROF_VM_NAME_OWN    /* its own, as "blobstore.Open"; what cprof_vm_function_intern is given */
 };

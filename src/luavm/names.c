@@ -137,7 +137,10 @@ void cprof__naming_lua(cprof__luavm *vm, lua_State *L, lua_Debug *ar, cprof__lua
         } else if (rank < CPROF_VM_NAME_CALL && call_site_name(L, ar, name, sizeof name)) {
             cprof_vm_function_set_name(found->function, name, CPROF_VM_NAME_CALL);
         } else if (rank == CPROF_VM_NAME_NONE) {
-            snprintf(name, sizeof name, "function <%s:%d>", ar->short_src, ar->linedefined);
+            /* As LuaJIT's profiler writes it. Readers drop what stands in angle brackets, as Lua's own
+             * "function <blob.lua:12>" does: they take it for a C++ template's arguments. */
+            const char *slash = strrchr(ar->short_src, '/');
+            snprintf(name, sizeof name, "%s:%d", slash ? slash + 1 : ar->short_src, ar->linedefined);
             cprof_vm_function_set_name(found->function, name, CPROF_VM_NAME_PLACE);
         }
         rank = cprof_vm_function_named(found->function);
