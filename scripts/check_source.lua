@@ -87,20 +87,19 @@ local function ldoc_above(lines, number)
     return block:find("^%s*%-%-%-") and block or ""
 end
 
--- Every parameter of a documented function has its @tparam (or @param), every export its block.
+-- Each function or field that a module exports has its block, and the block each parameter.
 local function lua_docs(file, lines)
     for number, line in ipairs(lines) do
         local name, parameters = line:match("^function ([%w_]+[.:][%w_]+)%(([^)]*)%)")
-        if name then
-            local block = ldoc_above(lines, number)
-            if block == "" then
-                complain(file, number, "%s is exported without an LDoc block", name)
-            end
-            for parameter in parameters:gmatch("[%w_]+") do
-                if block ~= "" and parameter:sub(1, 1) ~= "_" and
-                    not block:find("@t?param[^\n]*[ %]]" .. parameter .. "%f[^%w_]") then
-                    complain(file, number, "%s: the parameter '%s' is not documented", name, parameter)
-                end
+        name = name or line:match("^([%w_]+%.[%w_]+) = ")
+        local block = name and ldoc_above(lines, number)
+        if block == "" then
+            complain(file, number, "%s is exported without an LDoc block", name)
+        end
+        for parameter in (parameters or ""):gmatch("[%w_]+") do
+            if block ~= "" and parameter:sub(1, 1) ~= "_" and
+                not block:find("@t?param[^\n]*[ %]]" .. parameter .. "%f[^%w_]") then
+                complain(file, number, "%s: the parameter '%s' is not documented", name, parameter)
             end
         end
     end
@@ -115,28 +114,39 @@ local function docs(file)
     end
 end
 
--- Every function that C gives to Lua (the luaL_Reg tables of src/lualib) is described by some LDoc block in lua/.
+-- The functions that C gives to Lua (the luaL_Reg tables of src/lualib) and the LDoc blocks in lua/ that say @function,
+-- each way: a binding without words, and words about nothing.
 local function bindings(files)
-    local documented = {}
+    local documented, bound, mentioned = {}, {}, {}
+    local function note(names, name, file, number)
+        if name and not names[name] then
+            names[name] = { file = file, line = number }
+        end
+    end
     for _, file in ipairs(files) do
-        if file:find("%.lua$") then
-            for _, line in ipairs(lines_of(file)) do
-                local name = line:match("^%-%-%s*@function%s+[%w_.:]*%f[%w_]([%w_]+)%s*$") or
-                    line:match("^function [%w_]+[.:]([%w_]+)") or line:match("^[%w_]+%.([%w_]+) = ")
-                if name then
-                    documented[name] = true
+        for number, line in ipairs(lines_of(file)) do
+            if file:find("%.lua$") then
+                note(documented, line:match("^%-%-%s*@function%s+[%w_.:]-([%w_]+)%s*$"), file, number)
+                note(bound, line:match("^function [%w_]+[.:]([%w_]+)"), file, number)
+                note(bound, line:match("^[%w_]+%.([%w_]+) = "), file, number)
+            else
+                for name in line:gmatch('{"([%w_]+)",%s*[%l_]+}') do
+                    note(bound, name, file, number)
+                end
+                for name in line:gmatch('"([%w_]+)"%)') do -- lua_setfield, or a comparison in an __index
+                    mentioned[name] = true
                 end
             end
         end
     end
-    for _, file in ipairs(files) do
-        if file:find("%.c$") then
-            for number, line in ipairs(lines_of(file)) do
-                local name = line:match('^%s*{%s*"([%w_]+)"%s*,%s*[%w_]+%s*}')
-                if name and name:sub(1, 2) ~= "__" and not documented[name] then
-                    complain(file, number, "the binding '%s' has no LDoc block in lua/", name)
-                end
-            end
+    for name, at in pairs(bound) do
+        if at.file:find("%.c$") and name:sub(1, 2) ~= "__" and not documented[name] then
+            complain(at.file, at.line, "the binding '%s' has no LDoc block (@function %s) in lua/", name, name)
+        end
+    end
+    for name, at in pairs(documented) do
+        if not bound[name] and not mentioned[name] then
+            complain(at.file, at.line, "nothing is called '%s'", name)
         end
     end
 end
@@ -157,6 +167,9 @@ local function heads(file)
     local handle = header and io.open(header .. ".h")
     if handle then
         return handle:close()
+    end
+    if file:find("%.cmake$") then
+        return
     end
     local words = table.concat(lines, " ", at + 1, math.min(#lines, at + 8))
     if not words:find("%a+,? %a+,? %a+,? %a+") then

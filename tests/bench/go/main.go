@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// The driver of `scripts/bench custom`: takes turns between cprof's workers and the peers, so that what else the machine
-// does meets all of them alike, and prints medians, ratios and bars. Run again as "peer" it is the Go worker itself.
+// The driver of `scripts/bench custom`: takes turns between cprof's workers and the peers, so that what else the
+// machine does meets all of them alike, and prints medians, ratios and bars. Run again as "peer" it is the Go worker.
 package main
 
 import (
