@@ -106,6 +106,17 @@ static void delist(cprof_http *server)
     pthread_mutex_unlock(&servers.lock);
 }
 
+/* No new connections. Under the lock, since the descriptor's number may at once mean something else, which
+ * the child of a fork must not close. */
+static void close_door(cprof_http *server)
+{
+    MHD_quiesce_daemon(server->daemon);
+    pthread_mutex_lock(&servers.lock);
+    close(server->listener.socket);
+    server->listener.socket = -1;
+    pthread_mutex_unlock(&servers.lock);
+}
+
 /* ---- One request, on the server's thread ---- */
 
 /* Called with the request line as it came; libmicrohttpd decodes its own copy later, which we do not look at.
@@ -234,7 +245,7 @@ static void *serve(void *context)
     pthread_setname_np(pthread_self(), "cprof-http");
     while (!wait(server, server->wake, -1))
         MHD_run(server->daemon);
-    MHD_quiesce_daemon(server->daemon);
+    close_door(server);
     int64_t until_ms = now_ms() + CPROF__HTTP_STOP_SECONDS_MAX * 1000;
     while (server->requests > 0 && now_ms() < until_ms) {
         wait(server, -1, until_ms);
@@ -341,10 +352,8 @@ void cprof_http_stop(cprof_http *server)
         uint64_t one = 1;
         while (write(server->wake, &one, sizeof one) < 0 && errno == EINTR) {}
         pthread_join(server->thread, NULL);
-        /* Off the list before its descriptors are closed: their numbers may at once mean something else. */
-        delist(server);
+        delist(server); /* before its other descriptors are closed, for the same reason as in close_door */
         MHD_stop_daemon(server->daemon);
-        close(server->listener.socket);
         close(server->wake);
     }
     cprof__free(server);
