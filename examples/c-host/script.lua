@@ -11,20 +11,22 @@ local function download(number)
     blobs[#blobs + 1] = open_blob("download-" .. number)
 end
 
-local function stream(first, last)
-    for number = first, last do
-        blobs[#blobs + 1] = open_blob("stream-" .. number)
-        coroutine.yield()
-    end
+local function stream(number)
+    blobs[#blobs + 1] = open_blob("stream-" .. number)
 end
 
 for number = 1, 300 do
     download(number)
 end
 
-local step = coroutine.wrap(stream)
+local next_stream = coroutine.wrap(function()
+    for number = 1, 300 do
+        stream(number)
+        coroutine.yield()
+    end
+end)
 for _ = 1, 300 do
-    step(1, 300)
+    next_stream()
 end
 
 for _ = 1, 200 do

@@ -19,8 +19,10 @@ end
 
 local tasks = {}
 for number = 1, 1000 do
-    tasks[number] = coroutine.create(handle_task)
-    assert(coroutine.resume(tasks[number], number))
+    tasks[number] = coroutine.create(function()
+        handle_task(number)
+    end)
+    assert(coroutine.resume(tasks[number]))
 end
 for number = 1, 200 do
     assert(coroutine.resume(tasks[number]))
