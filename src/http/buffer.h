@@ -29,7 +29,7 @@ void cprof__buffer_html(cprof__buffer *buffer, const char *text);
 /* TEXT percent-encoded: all but letters, digits, "-._~" and the characters of KEEP. */
 void cprof__buffer_url(cprof__buffer *buffer, const char *text, const char *keep);
 
-/* A cprof_write_fn whose context is the buffer. */
-int cprof__buffer_write(void *buffer, const void *bytes, size_t length);
+/* A cprof_write_fn whose CONTEXT is a buffer. */
+int cprof__buffer_write(void *context, const void *bytes, size_t length);
 
 #endif

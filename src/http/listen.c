@@ -54,26 +54,26 @@ static int begin(int fd, socket_address *address, int *port)
     return 0;
 }
 
-int cprof__listen(const char *text, int port, cprof__listener *listener)
+int cprof__listen(const char *address, int port, cprof__listener *listener)
 {
-    if (!text)
-        text = DEFAULT_ADDRESS;
+    if (!address)
+        address = DEFAULT_ADDRESS;
     if (port < 0 || port > 65535)
         return cprof__fail(CPROF_EINVAL, "port: %d is not between 0 and 65535", port);
-    socket_address address;
-    if (!parse(text, port, &address))
-        return cprof__fail(CPROF_EINVAL, "address: '%.64s' is not a numeric IPv4 or IPv6 address", text);
-    bool v6 = address.any.sa_family == AF_INET6;
-    int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int error = fd < 0 ? errno : begin(fd, &address, &port);
+    socket_address parsed;
+    if (!parse(address, port, &parsed))
+        return cprof__fail(CPROF_EINVAL, "address: '%.64s' is not a numeric IPv4 or IPv6 address", address);
+    bool v6 = parsed.any.sa_family == AF_INET6;
+    int fd = socket(parsed.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int error = fd < 0 ? errno : begin(fd, &parsed, &port);
     if (error) {
         if (fd >= 0)
             close(fd);
-        return cprof__fail_errno(error, v6 ? "cannot listen on [%s]:%d" : "cannot listen on %s:%d", text,
+        return cprof__fail_errno(error, v6 ? "cannot listen on [%s]:%d" : "cannot listen on %s:%d", address,
                                  port);
     }
     listener->socket = fd;
     listener->port = port;
-    snprintf(listener->authority, sizeof listener->authority, v6 ? "[%s]:%d" : "%s:%d", text, port);
+    snprintf(listener->authority, sizeof listener->authority, v6 ? "[%s]:%d" : "%s:%d", address, port);
     return CPROF_OK;
 }

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# A person and pprof ask a running program, the C host, over HTTP: the page, the files, the text, and names for its addresses,
-# those of Lua functions too.
+# A person and pprof ask a running program, the C host, over HTTP: the page, the files, the text, and names for its
+# addresses, those of Lua functions too.
 . "$(dirname "$0")/lib.sh"
 
 serve "$BUILD/bin/example_c_host" 0 || done_testing
@@ -10,7 +10,8 @@ BASE=$URL/debug/pprof
 HOST=${URL#http://}
 
 page=$(curl -sS --max-time 20 "$BASE/")
-like "the page lists the profile with its count" "$(tr -d '\n' <<<"$page")" '<td>800</td><td><a [^>]*>blobstore\.Open</a>'
+like "the page lists the profile with its count" \
+    "$(tr -d '\n' <<<"$page")" '<td>800</td><td><a [^>]*>blobstore\.Open</a>'
 like "and the command to copy" "$page" "<code>go tool pprof http://$HOST/debug/pprof/blobstore\.Open</code>"
 
 command=$(grep -oE 'go tool pprof http[^<]*' <<<"$page" | head -1)
@@ -23,7 +24,8 @@ is "a gzipped one" "$(head -c 2 "$TMP/blobs.pb.gz" | od -An -tx1)" ' 1f 8b'
 
 text=$(curl -sS --max-time 20 "$BASE/blobstore.Open?debug=1")
 is "the text begins as Go's" "$(head -1 <<<"$text")" 'blobstore.Open profile: total 800'
-like "C functions are named in it" "$text" '^#[[:space:]]0x[0-9a-f]+[[:space:]]+upload\+0x[0-9a-f]+[[:space:]]+.*main\.c:[0-9]+$'
+like "C functions are named in it" "$text" \
+    '^#[[:space:]]0x[0-9a-f]+[[:space:]]+upload\+0x[0-9a-f]+[[:space:]]+.*main\.c:[0-9]+$'
 like "and Lua functions" "$text" '^#[[:space:]]0x[0-9a-f]+[[:space:]]+download.*script\.lua:[0-9]+$'
 
 # The text holds addresses only, for its reader: pprof asks /debug/pprof/symbol for the names.

@@ -15,8 +15,8 @@ typedef struct judge_bytes {
     size_t writes; /* how many calls brought them */
 } judge_bytes;
 
-/* A cprof_write_fn whose context is a judge_bytes. */
-int judge_write(void *bytes, const void *data, size_t length);
+/* A cprof_write_fn whose CONTEXT is a judge_bytes. */
+int judge_write(void *context, const void *data, size_t length);
 
 /* Makes a folder for the test's files and points the programs' own files there (cmocka group setup), and
  * removes it. */
