@@ -203,8 +203,8 @@ static int publish(const cprof__segments *segments, known **now, cprof__code_obj
         if (!now[i])
             return CPROF_ENOMEM;
         const cprof__mapping *m = &now[i]->mapping;
-        objects[i] =
-            (cprof__code_object){m->start, m->limit, m->bias + m->file->identity.base, &m->file->code};
+        objects[i] = (cprof__code_object){m->start, m->limit, m->bias + m->file->identity.base,
+                                          &m->file->code, segments->list[i].transient};
     }
     cprof__code_block *block = block_for(count);
     if (!block)
@@ -317,9 +317,12 @@ size_t cprof__code_capture(const cprof__regs *regs, uint64_t *pcs, size_t max, c
     uint64_t low = thread ? thread->stack_low : 0, high = thread ? thread->stack_high : 0;
     cprof__walk_end why = CPROF__WALK_UNKNOWN;
     size_t count = 0;
+    bool transient, current = false; /* whether the map was made anew in between */
     for (int i = 0; i < LEARN_MAX; i++) {
         cprof__regs at = *regs;
-        count = cprof__walk(&map, &at, low, high, pcs, max, &why);
+        count = cprof__walk(&map, &at, low, high, pcs, max, &why, &transient);
+        if (transient && !current && cprof__code_refresh(&current) == CPROF_OK && current)
+            continue;
         if (why != CPROF__WALK_UNKNOWN || !learn(pcs[count - 1]))
             break;
     }

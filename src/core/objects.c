@@ -110,6 +110,7 @@ static void identify(const struct dl_phdr_info *info, cprof__file_identity *iden
 
 typedef struct listing {
     cprof__segments *out;
+    bool started; /* what comes now was loaded by dlopen */
     bool out_of_memory;
 } listing;
 
@@ -126,6 +127,32 @@ static cprof__segment *new_segment(cprof__segments *out)
     return &out->list[out->count++];
 }
 
+/* Whether the object says of itself that it is never to be unloaded. */
+static bool no_delete(const struct dl_phdr_info *info)
+{
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+        if (p->p_type != PT_DYNAMIC || !segment_around(info, p->p_vaddr, p->p_memsz))
+            continue;
+        const ElfW(Dyn) *entry = at(info, p->p_vaddr), *end = entry + p->p_memsz / sizeof *entry;
+        for (; entry < end && entry->d_tag != DT_NULL; entry++)
+            if (entry->d_tag == DT_FLAGS_1)
+                return entry->d_un.d_val & DF_1_NODELETE;
+    }
+    return false;
+}
+
+/* The loader lists objects in the order in which they came; up to itself, they came with the program and stay. (Of
+ * the program's libraries a few may come behind it: to take those for transient costs only time.) */
+static bool is_transient(listing *l, const struct dl_phdr_info *info)
+{
+    uint64_t loader = getauxval(AT_BASE);
+    bool transient = l->started && !no_delete(info);
+    if (info->dlpi_addr == loader || !loader)
+        l->started = true;
+    return transient;
+}
+
 static int list_object(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size;
@@ -133,6 +160,7 @@ static int list_object(struct dl_phdr_info *info, size_t size, void *context)
     cprof__file_identity identity;
     const char *name = cprof__arena_copy(&l->out->arena, info->dlpi_name, strlen(info->dlpi_name));
     identify(info, &identity);
+    bool transient = is_transient(l, info);
     l->out->changes = changes_of(info);
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *p = &info->dlpi_phdr[i];
@@ -151,6 +179,7 @@ static int list_object(struct dl_phdr_info *info, size_t size, void *context)
         segment->file_offset = p->p_offset - before;
         segment->identity = identity;
         segment->name = name;
+        segment->transient = transient;
     }
     return 0;
 }

@@ -34,6 +34,7 @@ typedef struct cprof__segment {
     uint64_t start, limit, file_offset, bias;
     cprof__file_identity identity;
     const char *name; /* as the loader has it; "" is the program */
+    bool transient;   /* it may be unloaded */
 } cprof__segment;
 
 typedef struct cprof__segments {

@@ -28,6 +28,7 @@ static bool search(cprof__code_block *block, uint64_t pc, cprof__code_object *ob
     object->limit = READ(slot->limit);
     object->base = READ(slot->base);
     object->file = READ(slot->file);
+    object->transient = READ(slot->transient);
     return pc >= object->start && pc < object->limit;
 }
 
@@ -53,6 +54,7 @@ void cprof__code_map_set(cprof__code_map *map, cprof__code_block *block, const c
         WRITE(block->slots[i].limit, objects[i].limit);
         WRITE(block->slots[i].base, objects[i].base);
         WRITE(block->slots[i].file, objects[i].file);
+        WRITE(block->slots[i].transient, objects[i].transient);
     }
     WRITE(block->count, count);
     WRITE(map->block, block);

@@ -20,10 +20,12 @@ typedef struct cprof__code_file {
     _Atomic(const cprof__rows *) rows; /* NULL until they are loaded; stored with release */
 } cprof__code_file;
 
-/* An executable mapping [start, limit); BASE is where the file's lowest address lies. */
+/* An executable mapping [start, limit); BASE is where the file's lowest address lies. TRANSIENT: it may be
+ * unloaded, and what is then loaded in its place would be taken for it until the map is made anew. */
 typedef struct cprof__code_object {
     uint64_t start, limit, base;
     cprof__code_file *file;
+    bool transient;
 } cprof__code_object;
 
 /* An array of objects. A map that outgrows one gets another of at least twice the size; the old ones stay
@@ -34,6 +36,7 @@ typedef struct cprof__code_block {
     struct cprof__code_slot {
         _Atomic uint64_t start, limit, base;
         _Atomic(cprof__code_file *) file;
+        _Atomic bool transient;
     } slots[];
 } cprof__code_block;
 

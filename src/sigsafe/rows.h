@@ -27,12 +27,13 @@ enum cprof__rule_kind {
     CPROF__RULE_UNSUPPORTED /* a row says more than a rule can hold */
 };
 
-/* kind: bits 0 to 3; where fp is saved, in words below the CFA, 0: nowhere: bits 4 to 11; offset, signed: the
- * rest. */
+/* kind: bits 0 to 3; where fp is saved, in words below the CFA, 0: nowhere: bits 4 to 10; bit 11: the
+ * walker's own, 0 in a table; offset, signed: the rest. */
 typedef uint32_t cprof__rule;
 
 #define CPROF__RULE_OFFSET_BITS 20
-#define CPROF__RULE_FP_WORDS_MAX 255
+#define CPROF__RULE_FP_WORDS_MAX 127
+#define CPROF__RULE_TRANSIENT (1u << 11) /* the code may be unloaded */
 
 static inline enum cprof__rule_kind cprof__rule_kind(cprof__rule rule)
 {

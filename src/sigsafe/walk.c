@@ -19,7 +19,7 @@
 #define INDEX_BITS 13
 #define TAG_BITS (47 - INDEX_BITS)
 #define GENERATION_SHIFT (64 - TAG_BITS - 4)
-#define RULE_BITS GENERATION_SHIFT /* 26: kind 4, fp 8, offset 14 */
+#define RULE_BITS GENERATION_SHIFT /* 26: kind 4, fp 7, transient 1, offset 14 */
 #define OFFSET_CUT (32 - RULE_BITS)
 
 static _Atomic uint64_t cache[1u << INDEX_BITS];
@@ -59,6 +59,8 @@ static __attribute__((noinline)) cprof__rule found_rule(const cprof__code_map *m
     if (!rows)
         return CPROF__RULE_NONE;
     cprof__rule rule = cprof__rows_rule(rows, key - 1 - object.base);
+    if (object.transient)
+        rule |= CPROF__RULE_TRANSIENT;
     int32_t cut = (int32_t)(rule << OFFSET_CUT) >> OFFSET_CUT;
     if (cut == (int32_t)rule && key >> 47 == 0)
         atomic_store_explicit(&cache[key & ((1u << INDEX_BITS) - 1)],
@@ -204,12 +206,13 @@ static inline bool near_step(cprof__rule rule, const cprof__regs *from, uint64_t
 }
 
 size_t cprof__walk(const cprof__code_map *map, cprof__regs *regs, uint64_t stack_low, uint64_t stack_high,
-                   uint64_t *pcs, size_t max, cprof__walk_end *end)
+                   uint64_t *pcs, size_t max, cprof__walk_end *end, bool *transient)
 {
     uint64_t generation = atomic_load_explicit(&map->generation, memory_order_acquire);
     uint64_t key = regs->pc + 1, high = 0;
     cprof__regs at = *regs, to;
     size_t count = 0;
+    cprof__rule seen = 0;
     walk far;
     far.load.base = 0;
     if (at.sp >= stack_low && at.sp < stack_high)
@@ -219,6 +222,7 @@ size_t cprof__walk(const cprof__code_map *map, cprof__regs *regs, uint64_t stack
         cprof__rule rule = cached_rule(key, generation);
         if (__builtin_expect(rule == CPROF__RULE_NONE, 0))
             rule = found_rule(map, key, generation);
+        seen |= rule;
         if (__builtin_expect(near_step(rule, &at, high, &to), 1)) {
             key = to.pc;
         } else {
@@ -239,5 +243,6 @@ size_t cprof__walk(const cprof__code_map *map, cprof__regs *regs, uint64_t stack
         at = to;
     }
     *regs = at;
+    *transient = seen & CPROF__RULE_TRANSIENT;
     return count;
 }

@@ -7,6 +7,7 @@
 #ifndef CPROF_SIGSAFE_WALK_H
 #define CPROF_SIGSAFE_WALK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,9 +42,10 @@ typedef struct cprof__code_map cprof__code_map;
  * host's own coroutine stack) by guarded loads. Writes at most MAX pcs, leaf first: the first is regs->pc
  * itself, the others lie inside the call (return address minus one). *REGS is left at the last frame written,
  * with its raw return address as pc where it is not the first, so that a walk can be told where it stopped.
- * Returns: how many were written. Signals: safe. */
+ * *TRANSIENT gets whether a frame lies in code that may be unloaded: MAP may then be out of date without the walk's
+ * having noticed. Returns: how many were written. Signals: safe. */
 size_t cprof__walk(const cprof__code_map *map, cprof__regs *regs, uint64_t stack_low, uint64_t stack_high,
-                   uint64_t *pcs, size_t max, cprof__walk_end *end);
+                   uint64_t *pcs, size_t max, cprof__walk_end *end, bool *transient);
 
 /* Drops what walks have remembered of single pcs. Signals: safe. */
 void cprof__walk_forget(void);
