@@ -10,7 +10,7 @@
 #include "base/alloc.h"
 #include "base/error.h"
 #include "base/strings.h"
-#include "encode/output.h"
+#include "encode/stream.h"
 #include "encode/utf8.h"
 
 #include <assert.h>
@@ -35,7 +35,7 @@ struct scratch {
 };
 
 struct cprof__encoder {
-    cprof__output output; /* its error is the encoder's */
+    cprof__stream output; /* its error is the encoder's */
     cprof__strings strings;
     struct scratch packed; /* the message's bytes */
     struct scratch parts;  /* its lines or labels */
@@ -75,7 +75,7 @@ static void put(cprof__encoder *encoder, const profile_message *message)
     if (!packed)
         return;
     perftools__profiles__profile__pack(message, packed);
-    cprof__output_put(&encoder->output, packed, size);
+    cprof__stream_put(&encoder->output, packed, size);
 }
 
 /* Interns TEXT with each ill-formed byte replaced. */
@@ -119,7 +119,7 @@ int cprof__encoder_open(cprof_write_fn write, void *context, int gzip_level, cpr
     cprof__encoder *encoder = cprof__calloc(1, sizeof *encoder);
     if (!encoder)
         return cprof__fail_memory();
-    int error = cprof__output_open(&encoder->output, write, context, gzip_level);
+    int error = cprof__stream_open(&encoder->output, write, context, gzip_level);
     if (error) {
         cprof__free(encoder);
         return error;
@@ -315,7 +315,7 @@ int cprof__encoder_close(cprof__encoder *encoder)
            (encoder->location_max <= encoder->locations && encoder->function_max <= encoder->functions &&
             encoder->mapping_max <= encoder->mappings));
     put_strings(encoder);
-    int error = cprof__output_close(&encoder->output);
+    int error = cprof__stream_close(&encoder->output);
     cprof__strings_fini(&encoder->strings);
     cprof__free(encoder->packed.memory);
     cprof__free(encoder->parts.memory);

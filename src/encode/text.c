@@ -9,7 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
-#include "encode/output.h"
+#include "encode/stream.h"
 #include "encode/utf8.h"
 
 #include <inttypes.h>
@@ -24,14 +24,14 @@
 #define ELLIPSIS "\xe2\x80\xa6"
 
 struct cprof__text {
-    cprof__output output;
+    cprof__stream output;
     const cprof_value_type *types;
     size_t type_count;
 };
 
 static void put(cprof__text *text, const char *string)
 {
-    cprof__output_put(&text->output, string, strlen(string));
+    cprof__stream_put(&text->output, string, strlen(string));
 }
 
 /* For what is short by nature: numbers, not names. */
@@ -42,7 +42,7 @@ static void __attribute__((format(printf, 2, 3))) put_format(cprof__text *text, 
     va_start(arguments, format);
     int length = vsnprintf(buffer, sizeof buffer, format, arguments);
     va_end(arguments);
-    cprof__output_put(&text->output, buffer, (size_t)length);
+    cprof__stream_put(&text->output, buffer, (size_t)length);
 }
 
 /* The bytes of FIELD that are printed: as many whole characters as there is room for. */
@@ -66,7 +66,7 @@ static void put_name(cprof__text *text, const char *name)
         if (byte <= ' ' || byte == 0x7f || byte == '%' || byte == '#')
             put_format(text, "%%%02X", byte);
         else
-            cprof__output_put(&text->output, &byte, 1);
+            cprof__stream_put(&text->output, &byte, 1);
     }
 }
 
@@ -81,7 +81,7 @@ static size_t put_field(cprof__text *text, const char *field)
         if (byte < ' ' || byte == 0x7f)
             byte = '?';
         if (text)
-            cprof__output_put(&text->output, &byte, 1);
+            cprof__stream_put(&text->output, &byte, 1);
     }
     if (field[length]) {
         width++;
@@ -97,7 +97,7 @@ int cprof__text_open(cprof_write_fn write, void *context, const char *name, int6
     cprof__text *text = cprof__calloc(1, sizeof *text);
     if (!text)
         return cprof__fail_memory();
-    int error = cprof__output_open(&text->output, write, context, 0);
+    int error = cprof__stream_open(&text->output, write, context, 0);
     if (error) {
         cprof__free(text);
         return error;
@@ -309,7 +309,7 @@ void cprof__text_comment(cprof__text *text, const char *comment)
 
 int cprof__text_close(cprof__text *text)
 {
-    int error = cprof__output_close(&text->output);
+    int error = cprof__stream_close(&text->output);
     cprof__free(text);
     return error;
 }
