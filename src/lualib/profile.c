@@ -23,9 +23,19 @@ typedef struct handle {
 /* Its address is the registry's key for the table of handles, by profile. */
 static const char handles_key;
 
+/* The methods have the type's metatable for an upvalue, which is quicker to compare with than its name in the
+ * registry. */
 static handle *check_handle(lua_State *L)
 {
-    return luaL_checkudata(L, 1, CPROF__PROFILE_TYPE);
+    handle *h = lua_touserdata(L, 1);
+    if (h && lua_getmetatable(L, 1)) {
+        bool same = lua_rawequal(L, -1, lua_upvalueindex(1));
+        lua_pop(L, 1);
+        if (same) {
+            return h;
+        }
+    }
+    return luaL_checkudata(L, 1, CPROF__PROFILE_TYPE); /* for its message */
 }
 
 static cprof_vm_state *check_state(lua_State *L)
@@ -313,22 +323,39 @@ static int profile_tostring(lua_State *L)
     return 1;
 }
 
+/* Puts FUNCTIONS, with the metatable on top of the stack for an upvalue, into the table at INDEX. */
+static void set_functions(lua_State *L, int index, const luaL_Reg *functions)
+{
+    for (; functions->name; functions++) {
+        lua_pushvalue(L, -1);
+        lua_pushcclosure(L, functions->func, 1);
+        lua_setfield(L, index, functions->name);
+    }
+}
+
 void cprof__profile_open(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"__tostring", profile_tostring}, {NULL, NULL}};
+    static const luaL_Reg none[] = {{NULL, NULL}};
     static const luaL_Reg methods[] = {
         {"add", profile_add},     {"remove", profile_remove}, {"record", profile_record},
         {"count", profile_count}, {"name", profile_name},     {"snapshot", profile_snapshot},
         {"write", profile_write}, {"encode", profile_encode}, {NULL, NULL},
     };
-    cprof__new_type(L, CPROF__PROFILE_TYPE, functions, methods);
+    static const luaL_Reg metamethods[] = {{"__tostring", profile_tostring}, {NULL, NULL}};
+    int top = lua_gettop(L);
+    lua_createtable(L, 0, 8);
+    cprof__new_type(L, CPROF__PROFILE_TYPE, none, NULL);
+    set_functions(L, top + 1, methods);
+    set_functions(L, top + 2, metamethods);
+    lua_pushvalue(L, top + 1);
+    lua_setfield(L, top + 2, "__index");
     push_handles(L);
     if (lua_isnil(L, -1)) { /* else the module is being loaded again */
         lua_pushlightuserdata(L, (void *)&handles_key);
         lua_createtable(L, 0, 0);
         lua_rawset(L, LUA_REGISTRYINDEX);
     }
-    lua_pop(L, 2);
+    lua_settop(L, top);
     lua_pushcfunction(L, forget_keys);
     lua_setfield(L, LUA_REGISTRYINDEX, CPROF__LUA_ON_DETACH);
 }

@@ -44,12 +44,6 @@ static void grow(cprof__luavm *vm)
     }
 }
 
-static uint32_t slot_of(const cprof__luavm *vm, const void *closure)
-{
-    uint64_t hash = ((uint64_t)(uintptr_t)closure >> 3) * UINT64_C(0x9e3779b97f4a7c15);
-    return (uint32_t)(hash >> 40) & (vm->cache_size - 1);
-}
-
 /* ---- Lua functions ---- */
 
 /* The file of a chunk as Lua names chunks: "@blob.lua" and "=stdin" give what follows; any other source is
@@ -109,21 +103,20 @@ static void resolve_c(cprof__luavm *vm, lua_State *L, lua_Debug *ar, cprof__lua_
     cprof__naming_c(vm, L, ar, found);
 }
 
-const cprof__lua_function *cprof__lua_function_find(cprof__luavm *vm, lua_State *L, lua_Debug *ar)
+cprof__lua_function *cprof__lua_function_resolve(cprof__luavm *vm, lua_State *L, lua_Debug *ar,
+                                                 const void *closure)
 {
-    const void *closure = lua_topointer(L, -1);
-    cprof__lua_function *found = vm->cache_size ? &vm->cache[slot_of(vm, closure)] : &vm->uncached;
-    bool hit = found->closure == closure && found->generation == vm->generation && vm->cache_size;
-    if (hit && !found->naming) {
-        return found;
-    }
-    if (hit && !cprof__naming_sighted(found->naming)) {
-        return found;
-    }
-    if (!hit && found->closure && found->generation == vm->generation &&
-        ++vm->cache_evictions > vm->cache_size) {
-        grow(vm);
-        found = &vm->cache[slot_of(vm, closure)];
+    cprof__lua_function *found = &vm->uncached;
+    if (vm->cache_size) {
+        found = &vm->cache[cprof__lua_function_slot(vm, closure)];
+        bool current = found->closure && found->generation == vm->generation;
+        if (current && found->closure == closure && !cprof__naming_sighted(found->naming)) {
+            return found;
+        }
+        if (current && found->closure != closure && ++vm->cache_evictions > vm->cache_size) {
+            grow(vm);
+            found = &vm->cache[cprof__lua_function_slot(vm, closure)];
+        }
     }
     lua_getinfo(L, "S", ar);
     *found = (cprof__lua_function){.closure = closure, .generation = vm->generation, .function = vm->unknown};
@@ -132,5 +125,6 @@ const cprof__lua_function *cprof__lua_function_find(cprof__luavm *vm, lua_State 
     } else {
         resolve_lua(vm, L, ar, found);
     }
+    found->address = cprof_vm_function_address(found->function, 0);
     return found;
 }

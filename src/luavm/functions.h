@@ -13,8 +13,29 @@
 void cprof__lua_functions_init(cprof__luavm *vm);
 void cprof__lua_functions_fini(cprof__luavm *vm);
 
-/* What is known of the function on top of L's stack, which is the one that AR (from lua_getstack) runs. Needs
- * 12 free slots on L. Never NULL; valid until the next call. */
-const cprof__lua_function *cprof__lua_function_find(cprof__luavm *vm, lua_State *L, lua_Debug *ar);
+/* What is found out of the function on top of L's stack, CLOSURE, which is the one that AR (from
+ * lua_getstack) runs. */
+cprof__lua_function *cprof__lua_function_resolve(cprof__luavm *vm, lua_State *L, lua_Debug *ar,
+                                                 const void *closure);
+
+static inline uint32_t cprof__lua_function_slot(const cprof__luavm *vm, const void *closure)
+{
+    uint64_t hash = ((uint64_t)(uintptr_t)closure >> 3) * UINT64_C(0x9e3779b97f4a7c15);
+    return (uint32_t)(hash >> 40) & (vm->cache_size - 1);
+}
+
+/* The same from the cache where it is there. Needs 12 free slots on L. Never NULL; valid until the next call.
+ */
+static inline cprof__lua_function *cprof__lua_function_find(cprof__luavm *vm, lua_State *L, lua_Debug *ar,
+                                                            const void *closure)
+{
+    if (vm->cache_size) {
+        cprof__lua_function *found = &vm->cache[cprof__lua_function_slot(vm, closure)];
+        if (found->closure == closure && found->generation == vm->generation && !found->naming) {
+            return found;
+        }
+    }
+    return cprof__lua_function_resolve(vm, L, ar, closure);
+}
 
 #endif

@@ -203,5 +203,6 @@ struct cprof_vm_state *cprof_lua_state(lua_State *L)
     if (cprof__luavm_stale(vm, L)) {
         renew(vm, L);
     }
+    vm->checked = true;
     return vm->state;
 }

@@ -21,8 +21,10 @@ typedef struct cprof__lua_function {
     const cprof_vm_function *function;
     uint64_t entry;               /* as in cprof_vm_frame */
     struct cprof__naming *naming; /* NULL: its name is settled */
+    uint64_t address;             /* of LINE */
     uint32_t generation;
     uint32_t flags; /* as in cprof_vm_frame */
+    int line;
 } cprof__lua_function;
 
 typedef struct cprof__luavm {
@@ -37,6 +39,7 @@ typedef struct cprof__luavm {
     uint32_t cache_evictions;
     cprof__lua_function uncached;   /* serves where the cache has no memory */
     uint32_t generation;            /* counts the collector's cycles as far as somebody looked */
+    bool checked;                   /* cprof_lua_state has just seen that the generation holds */
     int weak_ref;                   /* registry: a table with weak values, slots as below */
     int loaded_ref;                 /* registry: package.loaded */
     int sentinel_ref;               /* registry: the metatable of sentinels */

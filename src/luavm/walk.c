@@ -8,8 +8,9 @@
 #include "luavm/functions.h"
 #include "luavm/threads.h"
 
-/* The function itself, and what looking for its name pushes. */
-#define SLOTS 12
+/* Functions are popped in batches. Besides them, looking for a name pushes some values. */
+#define BATCH 6
+#define SLOTS (BATCH + 8)
 
 typedef struct writer {
     cprof__luavm *vm;
@@ -35,19 +36,23 @@ static bool write_tail_calls(writer *w)
 static bool write_frame(writer *w, lua_State *L, lua_Debug *ar)
 {
     /* 5.1 gives a level without a function for each tail call that it lost; one frame stands for them all. */
-    if (lua_isnil(L, -1)) {
+    const void *closure = lua_topointer(L, -1);
+    if (!closure) {
         return write_tail_calls(w);
     }
     if (w->count == w->max) {
         return false;
     }
     int line = ar->currentline;
-    const cprof__lua_function *function = cprof__lua_function_find(w->vm, L, ar);
-    w->frames[w->count++] = (cprof_vm_frame){
-        .address = cprof_vm_function_address(function->function, line),
-        .entry = function->entry,
-        .flags = function->flags,
-    };
+    cprof__lua_function *function = cprof__lua_function_find(w->vm, L, ar, closure);
+    if (function->line != line) {
+        function->line = line;
+        function->address = cprof_vm_function_address(function->function, line);
+    }
+    cprof_vm_frame *frame = &w->frames[w->count++];
+    frame->address = function->address;
+    frame->entry = function->entry;
+    frame->flags = function->flags;
     w->after_tail_call = false;
     return !cprof__lua_tail_called(ar) || write_tail_calls(w);
 }
@@ -60,15 +65,18 @@ static bool write_thread(writer *w, lua_State *L)
         return true;
     }
     w->after_tail_call = false;
-    for (int level = 0; lua_getstack(L, level, &ar); level++) {
+    int top = lua_gettop(L), pushed = 0;
+    bool room = true;
+    for (int level = 0; room && lua_getstack(L, level, &ar); level++) {
         lua_getinfo(L, CPROF__LUA_WALK, &ar);
-        bool written = write_frame(w, L, &ar);
-        lua_pop(L, 1);
-        if (!written) {
-            return false;
+        room = write_frame(w, L, &ar);
+        if (++pushed == BATCH) {
+            lua_settop(L, top);
+            pushed = 0;
         }
     }
-    return true;
+    lua_settop(L, top);
+    return room;
 }
 
 size_t cprof__lua_walk(void *state, void *running, const cprof_vm_native *native, cprof_vm_frame *frames,
@@ -78,10 +86,12 @@ size_t cprof__lua_walk(void *state, void *running, const cprof_vm_native *native
     lua_State *chain[CPROF__CHAIN_MAX];
     writer w = {vm, frames, 0, frames_max, false};
     size_t threads = cprof__lua_chain(vm, running, native, chain);
-    if (threads > 0 && cprof__lua_room(chain[threads - 1], 2) && cprof__luavm_stale(vm, chain[threads - 1])) {
+    if (!vm->checked && threads > 0 && cprof__lua_room(chain[threads - 1], 2) &&
+        cprof__luavm_stale(vm, chain[threads - 1])) {
         vm->generation++;
         vm->orphan = NULL;
     }
+    vm->checked = false;
     while (threads > 0) {
         if (!write_thread(&w, chain[--threads])) {
             *truncated = 1;
