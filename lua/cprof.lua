@@ -1,9 +1,12 @@
+-- SPDX-License-Identifier: MIT
 --- Profiles for Lua scripts, after Go's `runtime/pprof` and `net/http/pprof`.
 --
--- A profile is a named collection of stacks. A program adds an entry when something begins to live and removes it when
+-- A profile is a named collection of stacks. A program adds an entry when something begins to live and removes it
+-- when
 -- that ends; anyone may ask at any time who opened what is still open, also over HTTP with `go tool pprof`.
 --
--- Misuse raises an error that names the argument. Where the world fails (a full disk, a port in use), functions return
+-- Misuse raises an error that names the argument. Where the world fails (a full disk, a port in use), functions
+-- return
 -- nil, a message and a code such as "ENOSPC".
 --
 -- @module cprof
@@ -34,11 +37,13 @@ cprof._VERSION = core._VERSION
 -- A profile of that name which another Lua state or C code made, with the same sample types, is shared.
 -- @function new_profile
 -- @tparam string name any text but the name of a built-in profile; by convention "module.what"
--- @tparam[opt] table options `sample_types`: a list of one to four `{type, unit}`, the columns of its values; when it is
+-- @tparam[opt] table options `sample_types`: a list of one to four `{type, unit}`, the columns of its values; when
+--   it is
 --   left out, one column `{name, "count"}`
 -- @treturn Profile the profile
 -- @raise where the name is empty, built-in or already defined in this state, or exists with other sample types
--- @usage local reads = cprof.new_profile("blob.reads", { sample_types = { { "reads", "count" }, { "bytes", "bytes" } } })
+-- @usage
+-- local reads = cprof.new_profile("blob.reads", { sample_types = { { "reads", "count" }, { "bytes", "bytes" } } })
 cprof.new_profile = core.new_profile
 
 --- Finds a profile by its name.
@@ -71,7 +76,8 @@ cprof.labels = core.labels
 -- @usage cprof.set_prof_stack_depth(256)
 cprof.set_prof_stack_depth = core.set_prof_stack_depth
 
---- Serves all profiles under /debug/pprof/, from a thread of its own. The server runs until it is stopped or the state is
+--- Serves all profiles under /debug/pprof/, from a thread of its own. The server runs until it is stopped or the
+-- state is
 -- closed; dropping the handle stops nothing.
 -- @function serve
 -- @tparam[opt] table options `address` (numeric; "127.0.0.1"), `port` (0, the default: any free one)
@@ -86,11 +92,13 @@ cprof.set_prof_stack_depth = core.set_prof_stack_depth
 -- @type Profile
 
 --- Adds an entry for a key, with the stack of the call.
--- The key is not kept alive, unless it is a string or a number, which compare by value. A key that is collected leaves
+-- The key is not kept alive, unless it is a string or a number, which compare by value. A key that is collected
+-- leaves
 -- its entry behind.
 -- @function Profile:add
 -- @param key any value that can index a table
--- @tparam[opt=1] integer|table options a skip, or a table with `skip` (0 shows `add` itself, 1 the function that called it,
+-- @tparam[opt=1] integer|table options a skip, or a table with `skip` (0 shows `add` itself, 1 the function that
+--   called it,
 --   2 that function's caller), `labels` (from `cprof.labels`), `values` (one for each column)
 -- @raise where the key is nil, NaN or has an entry already, or an option is wrong; nothing is changed then
 -- @usage open_blobs:add(blob, 2)
@@ -127,9 +135,11 @@ cprof.set_prof_stack_depth = core.set_prof_stack_depth
 
 --- Writes the profile for pprof.
 -- @function Profile:write
--- @tparam string|file|function target a path (the file is whole or as it was), an open file, or a function that is called
+-- @tparam string|file|function target a path (the file is whole or as it was), an open file, or a function that is
+--   called
 --   with the bytes piece by piece, and may return nil and a message to stop
--- @tparam[opt] table options `debug` (1: text), `gzip_level` (0 to 9; 1), `symbolize` (false: leave native code to the reader)
+-- @tparam[opt] table options `debug` (1: text), `gzip_level` (0 to 9; 1), `symbolize` (false: leave native code to
+--   the reader)
 -- @treturn[1] boolean true
 -- @treturn[2] nil where it could not be written
 -- @treturn[2] string a message
@@ -148,7 +158,8 @@ cprof.set_prof_stack_depth = core.set_prof_stack_depth
 -- `data:write(target, options)` and `data:encode(options)` are as a profile's.
 -- @type Data
 
---- Iterates over the samples: `values` (a number for each column), `labels`, and `frames` from the leaf to the root, each with
+--- Iterates over the samples: `values` (a number for each column), `labels`, and `frames` from the leaf to the
+-- root, each with
 -- `name`, `file`, `line`, `start_line`, `address` and `mapping`.
 -- @function Data:samples
 -- @treturn function an iterator

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * For C hosts that embed Lua. The functions exist once for each Lua (5.1, which serves LuaJIT, 5.2, 5.3, 5.4): in the Lua
- * module cprof/core.so and in libcprof-lua5.4.a (and so on), never in libcprof itself. A host links the static library
- * that fits its Lua:
+ * For C hosts that embed Lua. The functions exist once for each Lua (5.1, which serves LuaJIT, 5.2, 5.3, 5.4): in the
+ * Lua module cprof/core.so and in libcprof-lua5.4.a (and so on), never in libcprof itself. A host links the static
+ * library that fits its Lua:
  *
  *     lua_State *L = luaL_newstate();
  *     luaL_openlibs(L);
@@ -34,14 +34,15 @@ CPROF_API int cprof_lua_attach(lua_State *L);
 /* A function in the registry under this name is called at the end of cprof_lua_detach (not by lua_close). */
 #define CPROF__LUA_ON_DETACH "cprof.on_detach"
 
-/* Forgets the state of L: its entries leave all profiles. lua_close does this by itself. A state that is not attached is
- * left as it is. Returns: 0. */
+/* Forgets the state of L: its entries leave all profiles. lua_close does this by itself. A state that is not attached
+ * is left as it is. Returns: 0. */
 CPROF_API int cprof_lua_detach(lua_State *L);
 
 /* The state of L for the calls of cprof_vm.h (cprof_vm_add with L as RUNNING), NULL where it is not attached. */
 CPROF_API struct cprof_vm_state *cprof_lua_state(lua_State *L);
 
-/* Opens the module `cprof.core` (lua_CFunction): pushes its table. For package.preload in hosts that link statically. */
+/* Opens the module `cprof.core` (lua_CFunction): pushes its table. For package.preload in hosts that link
+ * statically. */
 CPROF_API int luaopen_cprof_core(lua_State *L);
 
 #ifdef __cplusplus
