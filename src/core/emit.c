@@ -123,9 +123,7 @@ static uint64_t emit_function(struct writer *w, const cprof__line *line)
     uint64_t id = number_of(&w->functions, key, &new);
     if (!id || !new)
         return id;
-    /* pprof takes angle brackets in a system name for C++ templates and cuts them out ("function <blob.lua:3>"). */
-    const char *system_name = strchr(line->function, '<') ? "" : line->function;
-    cprof__encode_function out = {id, line->function, system_name, line->file, line->start_line};
+    cprof__encode_function out = {id, line->function, line->function, line->file, line->start_line};
     cprof__encoder_function(w->encoder, &out);
     return id;
 }

@@ -26,14 +26,19 @@ static void push_native(cprof__merged *merged, const cprof_vm_native *native, si
 }
 
 /* The first place from FROM on, before LIMIT, that lies outside the VM: behind the first API function and
- * those that called it. LIMIT where there is none. */
+ * those that called it. Where an API function left by a tail call into the VM's interpreter (LuaJIT's lua_call does),
+ * the interpreter itself, which called the function before FROM, is the last that is the VM's. Else LIMIT. */
 static size_t leave_vm(const cprof_vm_native *native, size_t from, size_t limit, const cprof__entry_set *api)
 {
-    while (from < limit && !cprof__entry_set_has(api, native->starts[from]))
-        from++;
-    while (from < limit && cprof__entry_set_has(api, native->starts[from]))
-        from++;
-    return from;
+    size_t place = from, interpreter = limit;
+    for (; place < limit && !cprof__entry_set_has(api, native->starts[place]); place++)
+        if (native->starts[place] && native->starts[place] == native->starts[from])
+            interpreter = place + 1;
+    if (place == limit)
+        return interpreter;
+    while (place < limit && cprof__entry_set_has(api, native->starts[place]))
+        place++;
+    return place;
 }
 
 /* The first place from FROM on where native code was called by the VM without a call of its own (LuaJIT's

@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "core/vm.h"
 #include "core/vmcode.h"
 #include "cprof.h"
 
@@ -53,14 +54,15 @@ static int append_native(cprof__places *places, uint64_t address, const cprof__s
 }
 
 /* Where the call at SYMBOL's address went to a function that then left by a tail call, that function's frame
- * is no longer in the stack: it is put back, at its first address. */
+ * is no longer in the stack: it is put back, at its first address. A VM's API function did not leave: it and the VM's
+ * own frames behind it were left out on purpose. */
 static int append_tail_called(cprof__places *places, const cprof__symbol *outer, uint32_t era)
 {
     const cprof__place *inner = places->count ? &places->list[places->count - 1] : NULL;
     if (!inner || !inner->symbol)
         return 0;
     uint64_t start = cprof__symbols_tail_called(outer, inner->symbol);
-    if (!start)
+    if (!start || cprof__vm_is_api(start))
         return 0;
     const cprof__symbol *hidden;
     int code = cprof__symbols_find(start, era, &hidden);

@@ -33,6 +33,43 @@ static cprof__lock lock = CPROF__LOCK_INIT(CPROF__RANK_VM);
 static cprof_vm_state *states; /* these under the lock */
 static uint64_t numbers;
 
+/* Where the API functions of all VMs that were ever attached start. Under the lock. */
+static struct {
+    uint64_t *starts;
+    size_t count;
+} known_api;
+
+static bool is_known_api(uint64_t start)
+{
+    for (size_t i = 0; i < known_api.count; i++)
+        if (known_api.starts[i] == start)
+            return true;
+    return false;
+}
+
+static int remember_api(const cprof_vm *vm)
+{
+    for (size_t i = 0; i < vm->entry_point_count; i++) {
+        uint64_t start = (uint64_t)(uintptr_t)vm->entry_points[i];
+        if (!start || is_known_api(start))
+            continue;
+        uint64_t *starts = cprof__realloc(known_api.starts, (known_api.count + 1) * sizeof *starts);
+        if (!starts)
+            return cprof__fail_memory();
+        known_api.starts = starts;
+        starts[known_api.count++] = start;
+    }
+    return 0;
+}
+
+bool cprof__vm_is_api(uint64_t start)
+{
+    cprof__lock_take(&lock);
+    bool known = is_known_api(start);
+    cprof__lock_give(&lock);
+    return known;
+}
+
 static int fill_api(cprof__entry_set *set, const cprof_vm *vm)
 {
     uint32_t slots = 16;
@@ -63,13 +100,17 @@ int cprof_vm_attach(const cprof_vm *vm, void *state, cprof_vm_state **out)
     if (!attached)
         return cprof__fail_memory();
     code = fill_api(&attached->api, vm);
+    cprof__lock_take(&lock);
+    if (!code)
+        code = remember_api(vm);
     if (code) {
+        cprof__lock_give(&lock);
+        cprof__free(attached->api.slots);
         cprof__free(attached);
         return code;
     }
     attached->vm = vm;
     attached->state = state;
-    cprof__lock_take(&lock);
     attached->number = numbers++ % STATE_NUMBERS_MAX;
     attached->next = states;
     states = attached;

@@ -24,4 +24,7 @@ void cprof__vm_merge(cprof__thread *thread, cprof_vm_state *state, void *running
                      const cprof_vm_native *native, size_t from, cprof_vm_frame *scratch, size_t scratch_max,
                      cprof__merged *merged);
 
+/* Whether an API function of a VM that was ever attached starts at START. */
+bool cprof__vm_is_api(uint64_t start);
+
 #endif

@@ -52,9 +52,9 @@ const cprof_vm cprof__lua_vm = {
     .walk = cprof__lua_walk,
 };
 
-bool cprof__lua_entered(const cprof_vm_native *native)
+bool cprof__lua_entered(const cprof_vm_native *native, size_t limit)
 {
-    for (size_t i = 0; native && i < native->count; i++) {
+    for (size_t i = 0; i < limit; i++) {
         for (size_t k = 0; native->starts[i] && k < ENTRY_COUNT; k++) {
             if ((const void *)(uintptr_t)native->starts[i] == entries[k]) {
                 return true;

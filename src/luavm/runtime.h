@@ -12,7 +12,7 @@
 
 extern const cprof_vm cprof__lua_vm;
 
-/* Whether one of its entry points is on the native stack. */
-bool cprof__lua_entered(const cprof_vm_native *native);
+/* Whether one of its entry points is among the innermost LIMIT frames of the native stack. */
+bool cprof__lua_entered(const cprof_vm_native *native, size_t limit);
 
 #endif

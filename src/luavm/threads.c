@@ -21,6 +21,7 @@ typedef struct finder {
     lua_State **chain;
     size_t count;
     int candidates_left;
+    bool nested; /* see runs_here */
 } finder;
 
 /* A thread in the middle of a call: it runs, or waits for one that it resumed. */
@@ -74,27 +75,25 @@ static size_t follow(lua_State *root, const lua_State *stop, lua_State **chain, 
     return count;
 }
 
-/* Whether the C function that T stands in is on the native stack. Lua code that calls C through LuaJIT's FFI
- * stands in none; then the VM itself must be there. */
-static bool runs_here(lua_State *T, const cprof_vm_native *native)
+/* Whether T runs innermost on the native stack: the C function that it stands in is there, and no VM further in. Lua code that
+ * calls C through LuaJIT's FFI stands in no C function; then the VM itself must be there. Where NESTED is allowed, the VM may
+ * be in the middle of an API call which called C code back (the allocator does). */
+static bool runs_here(lua_State *T, const cprof_vm_native *native, bool nested)
 {
     lua_Debug ar;
-    uint64_t entry = 0;
     if (!native || !lua_getstack(T, 0, &ar) || !cprof__lua_room(T, 1)) {
         return false;
     }
     lua_getinfo(T, "f", &ar);
     bool is_c = lua_iscfunction(T, -1);
-    if (is_c) {
-        entry = (uint64_t)(uintptr_t)lua_tocfunction(T, -1);
-    }
+    uint64_t entry = is_c ? (uint64_t)(uintptr_t)lua_tocfunction(T, -1) : 0;
     lua_pop(T, 1);
-    if (entry == 0) {
-        return !is_c && cprof__lua_entered(native);
+    if (!is_c) {
+        return cprof__lua_entered(native, native->count);
     }
-    for (size_t i = 0; i < native->count; i++) {
+    for (size_t i = 0; entry && i < native->count; i++) {
         if (native->starts[i] == entry) {
-            return true;
+            return nested || !cprof__lua_entered(native, i);
         }
     }
     return false;
@@ -108,7 +107,7 @@ static bool try_root(finder *f, lua_State *root)
     }
     f->count = follow(root, f->running, f->chain, CPROF__CHAIN_MAX);
     lua_State *innermost = f->chain[f->count - 1];
-    return f->running ? innermost == f->running : runs_here(innermost, f->native);
+    return f->running ? innermost == f->running : runs_here(innermost, f->native, f->nested);
 }
 
 /* ---- Threads that a host resumed ---- */
@@ -211,7 +210,7 @@ size_t cprof__lua_chain(cprof__luavm *vm, lua_State *running, const cprof_vm_nat
                         lua_State *chain[CPROF__CHAIN_MAX])
 {
     lua_State *outer[CPROF__CHAIN_MAX];
-    finder f = {vm, running, native, chain, 0, CANDIDATES_MAX};
+    finder f = {vm, running, native, chain, 0, CANDIDATES_MAX, false};
     if (running && (running == vm->main || !vm->main)) {
         vm->main = cprof__lua_main(running);
     }
@@ -222,7 +221,7 @@ size_t cprof__lua_chain(cprof__luavm *vm, lua_State *running, const cprof_vm_nat
     if (try_root(&f, vm->main)) {
         return f.count;
     }
-    if (!running && !cprof__lua_entered(native)) {
+    if (!running && (!native || !cprof__lua_entered(native, native->count))) {
         return 0;
     }
     size_t outer_count =
@@ -234,7 +233,9 @@ size_t cprof__lua_chain(cprof__luavm *vm, lua_State *running, const cprof_vm_nat
     }
     if ((running && running == vm->orphan) || !find_root(&f, L, last)) {
         if (!running) {
-            return 0;
+            f.nested = true;
+            f.candidates_left = 1;
+            return try_root(&f, vm->main) ? f.count : 0;
         }
         vm->orphan = running;
         chain[0] = running;
