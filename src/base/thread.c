@@ -19,7 +19,7 @@ static void thread_free(void *record)
 {
     cprof__thread *thread = record;
     self = NULL;
-    cprof__free(thread->scratch);
+    cprof__free(thread->capture);
     cprof__free(thread);
 }
 

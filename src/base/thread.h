@@ -16,8 +16,7 @@ typedef struct cprof__thread {
     uint64_t stack_low, stack_high; /* the thread's stack; 0, 0 where the system does not tell */
     int error_code, error_errno;    /* written by base/error.c */
     char error_text[CPROF__ERROR_TEXT_MAX];
-    uint64_t *scratch; /* room to capture a stack, owned by core/capture.c */
-    size_t scratch_words;
+    void *capture;        /* core/capture.c's: one block, freed with the thread */
     atomic_int vm_states; /* states that this thread owns; changed under core/vm.c's lock, read relaxed */
     uint32_t serial;      /* unique among threads, never 0 */
 } cprof__thread;

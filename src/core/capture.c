@@ -14,6 +14,7 @@
 #include "core/vmcode.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 #define DEPTH_DEFAULT 128
 
@@ -33,83 +34,112 @@ int cprof_set_prof_stack_depth(int depth, int *old)
     return 0;
 }
 
-/* The parts of a thread's room. */
-struct room {
-    uint64_t *frames; /* depth + 2 */
-    uint64_t *pcs, *starts;
+/* What a thread needs to capture stacks, and knows of its last one. */
+typedef struct room {
+    size_t depth; /* it is made for stacks of at most these frames */
     size_t native_max;
+    uint64_t *frames;          /* depth + 2 */
+    uint64_t *pcs;             /* native_max + 1: the native stack, as TRAIL knows it */
+    uint64_t *starts;          /* native_max: of its functions, the first START_COUNT of them known */
     cprof_vm_frame *vm_frames; /* depth + 1 */
-};
+    size_t start_count;
+    uint32_t stack, skip; /* what the last native stack was interned as; 0: unknown */
+    uint32_t era;
+    cprof__trail trail;
+    uint64_t words[];
+} room;
 
-static bool get_room(cprof__thread *thread, size_t depth, struct room *room)
+static room *make_room(cprof__thread *thread, size_t depth)
 {
     size_t native = depth * NATIVE_PER_FRAME + NATIVE_EXTRA;
     size_t vm = (depth + 1) * sizeof(cprof_vm_frame) / sizeof(uint64_t);
-    size_t words = depth + 2 + 2 * native + vm;
-    if (thread->scratch_words < words) {
-        uint64_t *scratch = cprof__realloc(thread->scratch, words * sizeof *scratch);
-        if (!scratch)
-            return false;
-        thread->scratch = scratch;
-        thread->scratch_words = words;
-    }
-    room->frames = thread->scratch;
-    room->pcs = room->frames + depth + 2;
-    room->starts = room->pcs + native;
-    room->native_max = native;
-    room->vm_frames = (cprof_vm_frame *)(room->starts + native);
-    return true;
+    room *made = cprof__malloc(sizeof *made + (depth + 2 + 2 * native + 1 + vm) * sizeof(uint64_t));
+    if (!made)
+        return NULL;
+    memset(made, 0, sizeof *made);
+    made->depth = depth;
+    made->native_max = native;
+    made->frames = made->words;
+    made->pcs = made->frames + depth + 2;
+    made->starts = made->pcs + native + 1;
+    made->vm_frames = (cprof_vm_frame *)(made->starts + native);
+    cprof__free(thread->capture);
+    thread->capture = made;
+    return made;
 }
 
-static const char *remark(const cprof__merged *merged, cprof__walk_end end)
+static inline room *get_room(cprof__thread *thread)
 {
-    if (merged->cut || end == CPROF__WALK_FULL)
+    size_t depth = (size_t)atomic_load_explicit(&depth_max, memory_order_relaxed);
+    room *r = thread->capture;
+    return r && r->depth == depth ? r : make_room(thread, depth);
+}
+
+static const char *remark(bool cut, cprof__walk_end end)
+{
+    if (cut || end == CPROF__WALK_FULL)
         return "[truncated]";
     return end == CPROF__WALK_ROOT ? NULL : "[unwinding stopped]";
 }
 
-/* A stack that ends early says so in its last frame. The remarks' addresses are looked up once. */
-static bool add_remark(cprof__merged *merged, cprof__walk_end end)
+/* A stack that ends early says so in one more frame, for which there is room. The remarks' addresses are looked up once.
+ * Returns: how many frames there are then, 0 where memory ran out. */
+static size_t add_remark(uint64_t *frames, size_t count, bool cut, cprof__walk_end end)
 {
     static _Atomic uint64_t truncated, stopped;
-    const char *text = remark(merged, end);
+    const char *text = remark(cut, end);
     if (!text)
-        return true;
+        return count;
     _Atomic uint64_t *cached = text[1] == 't' ? &truncated : &stopped;
     uint64_t address = atomic_load_explicit(cached, memory_order_relaxed);
     if (!address) {
         address = cprof__vmcode_special(text);
         atomic_store_explicit(cached, address, memory_order_relaxed);
     }
-    merged->frames[merged->count++] = address;
-    return address != 0;
+    frames[count] = address;
+    return address ? count + 1 : 0;
 }
 
-static void merge(cprof__thread *thread, cprof_vm_state *state, void *running, struct room *room,
-                  size_t count, cprof__merged *merged)
+static uint32_t capture_native(room *r, const cprof__regs *regs, uint32_t skip)
 {
-    for (size_t i = 0; i < count; i++)
-        room->starts[i] = cprof__code_function_start(room->pcs[i]);
-    cprof_vm_native native = {room->pcs, room->starts, count};
-    cprof__vm_merge(thread, state, running, &native, 0, room->vm_frames, merged->max + 1, merged);
+    cprof__walk_end end;
+    bool same;
+    size_t count = cprof__code_capture_again(regs, &r->trail, r->pcs, r->depth, &end, &same);
+    r->start_count = same ? r->start_count : 0;
+    uint32_t era = cprof__code_era();
+    if (same && r->stack && r->skip == skip && r->era == era)
+        return r->stack;
+    count = add_remark(r->pcs, count, false, end);
+    r->stack = count ? cprof__stacks_intern(r->pcs, (uint32_t)count, skip) : 0;
+    r->skip = skip;
+    r->era = era;
+    return r->stack;
+}
+
+static uint32_t capture_merged(room *r, const cprof__regs *regs, uint32_t skip, cprof__thread *thread,
+                               cprof_vm_state *state, void *running)
+{
+    cprof__walk_end end;
+    bool same;
+    size_t count = cprof__code_capture_again(regs, &r->trail, r->pcs, r->native_max, &end, &same);
+    for (size_t i = same ? r->start_count : 0; i < count; i++)
+        r->starts[i] = cprof__code_function_start(r->pcs[i]);
+    r->start_count = count;
+    r->stack = 0;
+    cprof__merged merged = {r->frames, 0, r->depth, false};
+    cprof_vm_native native = {r->pcs, r->starts, count};
+    cprof__vm_merge(thread, state, running, &native, 0, r->vm_frames, r->depth + 1, &merged);
+    count = add_remark(merged.frames, merged.count, merged.cut, end);
+    return count ? cprof__stacks_intern(merged.frames, (uint32_t)count, skip) : 0;
 }
 
 uint32_t cprof__capture(const cprof__regs *regs, cprof_vm_state *state, void *running, int skip)
 {
     cprof__thread *thread = cprof__thread_self();
-    size_t depth = (size_t)atomic_load_explicit(&depth_max, memory_order_relaxed);
-    struct room room;
-    if (!thread || !get_room(thread, depth, &room))
+    room *r = thread ? get_room(thread) : NULL;
+    if (!r)
         return 0;
-    cprof__walk_end end;
-    cprof__merged merged = {room.frames, 0, depth, false};
-    if (state || atomic_load_explicit(&thread->vm_states, memory_order_relaxed) > 0) {
-        size_t count = cprof__code_capture(regs, room.pcs, room.native_max, &end);
-        merge(thread, state, running, &room, count, &merged);
-    } else {
-        merged.count = cprof__code_capture(regs, room.frames, depth, &end);
-    }
-    if (!add_remark(&merged, end))
-        return 0;
-    return cprof__stacks_intern(merged.frames, (uint32_t)merged.count, (uint32_t)skip);
+    if (state || atomic_load_explicit(&thread->vm_states, memory_order_relaxed) > 0)
+        return capture_merged(r, regs, (uint32_t)skip, thread, state, running);
+    return capture_native(r, regs, (uint32_t)skip);
 }

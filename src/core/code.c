@@ -331,6 +331,17 @@ size_t cprof__code_capture(const cprof__regs *regs, uint64_t *pcs, size_t max, c
     return count;
 }
 
+size_t cprof__code_capture_again(const cprof__regs *regs, cprof__trail *trail, uint64_t *pcs, size_t max,
+                                 cprof__walk_end *end, bool *same)
+{
+    const cprof__thread *thread = cprof__thread_self();
+    uint64_t low = thread ? thread->stack_low : 0, high = thread ? thread->stack_high : 0;
+    size_t count = cprof__walk_again(&map, regs, low, high, trail, pcs, max, end, same);
+    if (*end != CPROF__WALK_UNKNOWN)
+        return count;
+    return cprof__code_capture(regs, pcs, max, end);
+}
+
 /* ---- Looking up ---- */
 
 /* As the cache in walk.c, but for 25 bits of how far the pc lies behind its function's start. */

@@ -48,6 +48,10 @@ uint32_t cprof__code_era(void);
  * Signals: unsafe. */
 size_t cprof__code_capture(const cprof__regs *regs, uint64_t *pcs, size_t max, cprof__walk_end *end);
 
+/* The same with TRAIL, the calling thread's own, as cprof__walk_again has it. */
+size_t cprof__code_capture_again(const cprof__regs *regs, cprof__trail *trail, uint64_t *pcs, size_t max,
+                                 cprof__walk_end *end, bool *same);
+
 /* The start of the function that PC lies in, 0 where unknown: from unwind rows, which stripped files have
  * too. Lock-free. Signals: safe. */
 uint64_t cprof__code_function_start(uint64_t pc);

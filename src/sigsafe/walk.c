@@ -246,3 +246,116 @@ size_t cprof__walk(const cprof__code_map *map, cprof__regs *regs, uint64_t stack
     *transient = seen & CPROF__RULE_TRANSIENT;
     return count;
 }
+
+/* ---- Walking again ---- */
+
+/* The first frame from I on whose words in the stack have changed; COUNT where none has. */
+static uint32_t changed_from(const cprof__trail_frame *frames, uint32_t i, uint32_t count)
+{
+    for (; i + 1 < count; i++) {
+        const cprof__trail_frame *next = &frames[i + 1];
+        if (stack_word(next->sp - 8) != next->key ||
+            (frames[i].fp_place && stack_word(frames[i].fp_place) != next->fp))
+            return i;
+    }
+    return count;
+}
+
+/* Whether the walk that is at KEY and AT may go on as frame OLD of the trail did. */
+static inline bool joins(const cprof__trail_frame *old, uint64_t key, const cprof__regs *at)
+{
+    return old->sp == at->sp && old->key == key && (!old->fp_matters || old->fp == at->fp);
+}
+
+/* Settles for the frames before COUNT of a list whose other frames are settled whether fp matters there. Until then
+ * fp_matters says whether a frame's own rule needs it, and fp_place where it is saved in any case. */
+static void settle_fp(cprof__trail_frame *frames, uint32_t count, bool matters_outside)
+{
+    for (uint32_t i = count; i-- > 0;) {
+        bool needed = frames[i].fp_matters, saved = frames[i].fp_place != 0;
+        if (!matters_outside)
+            frames[i].fp_place = 0;
+        frames[i].fp_matters = needed || (matters_outside && !saved);
+        matters_outside = frames[i].fp_matters;
+    }
+}
+
+/* Appends the frames of the trail from OLD on to the COUNT new ones. Returns: how many there are then. */
+static uint32_t join(cprof__trail *trail, uint32_t old, uint32_t count, uint64_t *pcs)
+{
+    const cprof__trail_frame *from = trail->lists[trail->current];
+    cprof__trail_frame *to = trail->lists[!trail->current];
+    settle_fp(to, count, from[old].fp_matters);
+    for (uint32_t i = old; i < trail->count; i++) {
+        pcs[count] = from[i].key - 1;
+        to[count++] = from[i];
+    }
+    return count;
+}
+
+/* Where the walk met what no trail can hold, it is made anew without one. */
+static size_t walk_without(const cprof__code_map *map, const cprof__regs *regs, uint64_t low, uint64_t high,
+                           cprof__trail *trail, uint64_t *pcs, size_t max, cprof__walk_end *end)
+{
+    cprof__regs at = *regs;
+    trail->count = 0;
+    return cprof__walk(map, &at, low, high, pcs, max, end);
+}
+
+size_t cprof__walk_again(const cprof__code_map *map, const cprof__regs *regs, uint64_t stack_low,
+                         uint64_t stack_high, cprof__trail *trail, uint64_t *pcs, size_t max,
+                         cprof__walk_end *end, bool *same)
+{
+    uint32_t generation = atomic_load_explicit(&map->generation, memory_order_acquire);
+    const cprof__trail_frame *from = trail->lists[trail->current];
+    cprof__trail_frame *to = trail->lists[!trail->current];
+    uint32_t count = 0, old = 0, known = trail->count;
+    cprof__regs at = *regs, next;
+    uint64_t key = at.pc + 1;
+    *same = false;
+    if (trail->generation != generation || trail->max != max)
+        known = 0;
+    for (; at.sp >= stack_low && at.sp < stack_high && count < max && count < CPROF__TRAIL_MAX; at = next) {
+        while (old < known && from[old].sp < at.sp)
+            old++;
+        if (old < known && joins(&from[old], key, &at)) {
+            uint32_t changed = changed_from(from, old, known);
+            if (changed == known && old == 0 && count == 0) {
+                *same = true;
+                *end = trail->end;
+                return known;
+            }
+            uint32_t total = count + known - old;
+            if (changed == known && trail->end == CPROF__WALK_ROOT && total <= max &&
+                total <= CPROF__TRAIL_MAX) {
+                trail->count = join(trail, old, count, pcs);
+                trail->current = !trail->current;
+                *end = CPROF__WALK_ROOT;
+                return trail->count;
+            }
+            old = changed + 1;
+        }
+        cprof__rule rule = cached_rule(key, generation);
+        if (rule == CPROF__RULE_NONE)
+            rule = found_rule(map, key, generation);
+        pcs[count] = key - 1;
+        to[count] = (cprof__trail_frame){key, at.sp, at.fp, 0, cprof__rule_kind(rule) == CPROF__RULE_FP};
+        if (cprof__rule_kind(rule) != CPROF__RULE_END && !near_step(rule, &at, stack_high, &next))
+            break;
+        bool last = cprof__rule_kind(rule) == CPROF__RULE_END;
+        if (!last && cprof__rule_fp_words(rule))
+            to[count].fp_place = next.sp - cprof__rule_fp_words(rule) * 8;
+        count++;
+        if (last || count == max) {
+            settle_fp(to, count, false);
+            trail->generation = generation;
+            trail->max = max;
+            trail->count = count;
+            trail->current = !trail->current;
+            trail->end = *end = last ? CPROF__WALK_ROOT : CPROF__WALK_FULL;
+            return count;
+        }
+        key = next.pc;
+    }
+    return walk_without(map, regs, stack_low, stack_high, trail, pcs, max, end);
+}
