@@ -14,7 +14,7 @@ int blobstore_init(void);
 /* Opens the blob NAME; NULL where memory ran out. */
 blob *blobstore_open(const char *name);
 
-/* Closes BLOB and frees it. NULL is fine. */
-void blobstore_close(blob *blob);
+/* Closes CLOSING and frees it. NULL is fine. */
+void blobstore_close(blob *closing);
 
 #endif
