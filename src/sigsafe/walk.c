@@ -299,7 +299,7 @@ static size_t walk_without(const cprof__code_map *map, const cprof__regs *regs, 
 {
     cprof__regs at = *regs;
     trail->count = 0;
-    return cprof__walk(map, &at, low, high, pcs, max, end);
+    return cprof__walk(map, &at, low, high, pcs, max, end, &trail->transient);
 }
 
 size_t cprof__walk_again(const cprof__code_map *map, const cprof__regs *regs, uint64_t stack_low,
@@ -312,6 +312,7 @@ size_t cprof__walk_again(const cprof__code_map *map, const cprof__regs *regs, ui
     uint32_t count = 0, old = 0, known = trail->count;
     cprof__regs at = *regs, next;
     uint64_t key = at.pc + 1;
+    cprof__rule seen = 0;
     *same = false;
     if (trail->generation != generation || trail->max != max)
         known = 0;
@@ -330,6 +331,7 @@ size_t cprof__walk_again(const cprof__code_map *map, const cprof__regs *regs, ui
                 total <= CPROF__TRAIL_MAX) {
                 trail->count = join(trail, old, count, pcs);
                 trail->current = !trail->current;
+                trail->transient |= (seen & CPROF__RULE_TRANSIENT) != 0;
                 *end = CPROF__WALK_ROOT;
                 return trail->count;
             }
@@ -338,6 +340,7 @@ size_t cprof__walk_again(const cprof__code_map *map, const cprof__regs *regs, ui
         cprof__rule rule = cached_rule(key, generation);
         if (rule == CPROF__RULE_NONE)
             rule = found_rule(map, key, generation);
+        seen |= rule;
         pcs[count] = key - 1;
         to[count] = (cprof__trail_frame){key, at.sp, at.fp, 0, cprof__rule_kind(rule) == CPROF__RULE_FP};
         if (cprof__rule_kind(rule) != CPROF__RULE_END && !near_step(rule, &at, stack_high, &next))
@@ -349,6 +352,7 @@ size_t cprof__walk_again(const cprof__code_map *map, const cprof__regs *regs, ui
         if (last || count == max) {
             settle_fp(to, count, false);
             trail->generation = generation;
+            trail->transient = seen & CPROF__RULE_TRANSIENT;
             trail->max = max;
             trail->count = count;
             trail->current = !trail->current;

@@ -71,11 +71,13 @@ typedef struct cprof__trail {
     size_t max;
     cprof__walk_end end;
     int current;
+    bool transient;                                /* as cprof__walk's */
     cprof__trail_frame lists[2][CPROF__TRAIL_MAX]; /* the last walk, and room for the next */
 } cprof__trail;
 
 /* As cprof__walk, for a stack in [STACK_LOW, STACK_HIGH) of which TRAIL knows the last walk. PCS must hold what the
- * last call with TRAIL left there. *SAME gets whether all is as it was then. Returns: how many. Signals: safe. */
+ * last call with TRAIL left there. *SAME gets whether all is as it was then, TRAIL->transient what cprof__walk's
+ * TRANSIENT would. Returns: how many. Signals: safe. */
 size_t cprof__walk_again(const cprof__code_map *map, const cprof__regs *regs, uint64_t stack_low,
                          uint64_t stack_high, cprof__trail *trail, uint64_t *pcs, size_t max,
                          cprof__walk_end *end, bool *same);
