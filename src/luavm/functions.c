@@ -51,7 +51,8 @@ static void grow(cprof__luavm *vm)
 static void describe(lua_State *L, const lua_Debug *ar, cprof_vm_function_key *key)
 {
     bool named = *ar->source == '@' || *ar->source == '=';
-    bool stripped = strcmp(ar->source, "=?") == 0;
+    /* Stripped functions have no source in PUC Lua, and no lines in LuaJIT. */
+    bool stripped = strcmp(ar->source, "=?") == 0 || (*ar->what == 'L' && ar->linedefined <= 0);
     key->source = named ? ar->source + 1 : ar->short_src;
     key->source_length = strlen(key->source);
     key->line_first = ar->linedefined;

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# Lua and C frames on one stack, in the right order and without the VM's own, on each runtime. `go tool pprof -traces` reads
-# the profile; each stack is cut behind the script's main chunk, where the interpreter's frames begin.
+# Lua and C frames on one stack, in the right order and without the VM's own, on each runtime. `go tool pprof
+# -traces` reads the profile; each stack is cut behind the script's main chunk, where the interpreter's frames begin.
 . "$(dirname "$0")/lib.sh"
 
 # Reduces `pprof -traces` to "CASE: leaf < … < main chunk".
