@@ -50,7 +50,7 @@ env_gives_each_lua_its_own() {
     is "the command's exit code is env's" $? 7
 }
 
-# found WHAT CHECK PATH TEXT WANTED: the check says WANTED of a file PATH that holds TEXT, or nothing where WANTED is "".
+# found WHAT CHECK PATH TEXT WANTED: the check says WANTED (nothing where it is "") of a file PATH that holds TEXT.
 found() {
     local file=$TMP/$3 out
     mkdir -p "${file%/*}"
