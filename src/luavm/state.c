@@ -70,11 +70,11 @@ static int sentinel_gc(lua_State *L)
 
 /* The C function behind what coroutine.wrap returns: found by wrapping an empty chunk. Leaves 0 where there
  * is none. */
-static uint64_t find_wrap_entry(lua_State *L)
+static uint64_t find_wrap_entry(const cprof__luavm *vm, lua_State *L)
 {
     uint64_t entry = 0;
     int top = lua_gettop(L);
-    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->loaded_ref);
     lua_pushliteral(L, "coroutine");
     lua_rawget(L, -2);
     if (lua_istable(L, -1)) {
@@ -133,7 +133,7 @@ static cprof__luavm *new_block(lua_State *L)
     vm->loaded_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     push_metatable(L, sentinel_gc);
     vm->sentinel_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    vm->wrap_entry = find_wrap_entry(L);
+    vm->wrap_entry = find_wrap_entry(vm, L);
 
     lua_pushlightuserdata(L, (void *)&block_key);
     lua_pushvalue(L, -2);
