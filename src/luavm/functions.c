@@ -19,10 +19,13 @@ void cprof__lua_functions_init(cprof__luavm *vm)
     vm->cache = cprof__calloc(CACHE_SIZE_FIRST, sizeof *vm->cache);
     vm->cache_size = vm->cache ? CACHE_SIZE_FIRST : 0;
     vm->cache_evictions = 0;
+    vm->places = vm->levels ? cprof__calloc(CPROF__LUA_PLACES, sizeof *vm->places) : NULL;
 }
 
 void cprof__lua_functions_fini(cprof__luavm *vm)
 {
+    cprof__free(vm->places);
+    vm->places = NULL;
     cprof__free(vm->cache);
     vm->cache = NULL;
     vm->cache_size = 0;

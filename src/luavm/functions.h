@@ -38,4 +38,12 @@ static inline cprof__lua_function *cprof__lua_function_find(cprof__luavm *vm, lu
     return cprof__lua_function_resolve(vm, L, ar, closure);
 }
 
+#define CPROF__LUA_PLACES 512
+
+static inline cprof__lua_place *cprof__lua_place_at(const cprof__luavm *vm, const void *closure, uint64_t pc)
+{
+    uint64_t hash = ((uint64_t)(uintptr_t)closure >> 3 ^ pc << 5) * UINT64_C(0x9e3779b97f4a7c15);
+    return &vm->places[hash >> 40 & (CPROF__LUA_PLACES - 1)];
+}
+
 #endif

@@ -10,6 +10,7 @@
 #include "luavm/state.h"
 
 #include "luavm/functions.h"
+#include "luavm/levels.h"
 #include "luavm/names.h"
 #include "luavm/runtime.h"
 
@@ -134,6 +135,7 @@ static cprof__luavm *new_block(lua_State *L)
     push_metatable(L, sentinel_gc);
     vm->sentinel_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     vm->wrap_entry = find_wrap_entry(vm, L);
+    vm->levels = cprof__levels_choose(L);
 
     lua_pushlightuserdata(L, (void *)&block_key);
     lua_pushvalue(L, -2);

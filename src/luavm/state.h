@@ -27,6 +27,17 @@ typedef struct cprof__lua_function {
     int line;
 } cprof__lua_function;
 
+/* What is known of a place in a function, found by the function value's pointer and the place's pc; as above, it counts
+ * only in its generation. */
+typedef struct cprof__lua_place {
+    const void *closure; /* NULL: free */
+    uint64_t pc;
+    uint64_t address, entry; /* as in cprof_vm_frame */
+    struct cprof__naming *naming;
+    uint32_t generation;
+    uint32_t flags;
+} cprof__lua_place;
+
 typedef struct cprof__luavm {
     cprof_vm_state *state; /* NULL: not attached */
     lua_State *main;       /* NULL: not known yet (5.1 and LuaJIT, attached by a coroutine) */
@@ -37,6 +48,8 @@ typedef struct cprof__luavm {
     cprof__lua_function *cache; /* direct-mapped */
     uint32_t cache_size;        /* a power of two; 0: no memory */
     uint32_t cache_evictions;
+    const struct cprof__levels *levels; /* NULL: stacks are read by the debug API alone */
+    cprof__lua_place *places;           /* direct-mapped; NULL: no memory */
     cprof__lua_function uncached;   /* serves where the cache has no memory */
     uint32_t generation;            /* counts the collector's cycles as far as somebody looked */
     bool checked;                   /* cprof_lua_state has just seen that the generation holds */

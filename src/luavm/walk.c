@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * Walks Lua stacks with the public debug API alone, so that one source serves every Lua. Nothing here runs
- * Lua code or allocates in the Lua state: the core calls it from the middle of an add.
+ * Walks Lua stacks: by the VM's own records where they are known to be read right (levels.h), which tells which function is
+ * where, and by the debug API for all that was not met before. Nothing here runs Lua code or allocates in the Lua
+ * state: the core calls it from the middle of an add.
  */
 #include "luavm/walk.h"
 
 #include "luavm/functions.h"
+#include "luavm/levels.h"
+#include "luavm/names.h"
 #include "luavm/threads.h"
 
 /* Functions are popped in batches. Besides them, looking for a name pushes some values. */
@@ -57,14 +60,13 @@ static bool write_frame(writer *w, lua_State *L, lua_Debug *ar)
     return !cprof__lua_tail_called(ar) || write_tail_calls(w);
 }
 
-/* Returns whether all of L's frames found room. */
-static bool write_thread(writer *w, lua_State *L)
+/* All by the debug API. Returns whether all of L's frames found room. */
+static bool ask_thread(writer *w, lua_State *L)
 {
     lua_Debug ar;
     if (!cprof__lua_room(L, SLOTS)) {
         return true;
     }
-    w->after_tail_call = false;
     int top = lua_gettop(L), pushed = 0;
     bool room = true;
     for (int level = 0; room && lua_getstack(L, level, &ar); level++) {
@@ -76,6 +78,68 @@ static bool write_thread(writer *w, lua_State *L)
         }
     }
     lua_settop(L, top);
+    return room;
+}
+
+/* The frame of LEVEL by the debug API; what it tells is remembered where the place is known. */
+static bool ask_level(writer *w, lua_State *L, const cprof__level *level)
+{
+    lua_Debug ar;
+    if (w->count == w->max) {
+        return false;
+    }
+    if (!cprof__lua_room(L, SLOTS) || !lua_getstack(L, level->number, &ar)) {
+        return true;
+    }
+    lua_getinfo(L, "fl", &ar);
+    cprof__lua_function *function = cprof__lua_function_find(w->vm, L, &ar, level->closure);
+    cprof__lua_place place = {.closure = level->closure,
+                              .pc = level->pc,
+                              .address = cprof_vm_function_address(function->function, ar.currentline),
+                              .entry = function->entry,
+                              .naming = function->naming,
+                              .generation = w->vm->generation,
+                              .flags = function->flags};
+    lua_pop(L, 1);
+    if (!level->is_lua || level->pc_known) {
+        *cprof__lua_place_at(w->vm, level->closure, level->pc) = place;
+    }
+    w->frames[w->count++] = (cprof_vm_frame){place.address, place.entry, place.flags};
+    return true;
+}
+
+/* The frame of LEVEL, as it was when its place was last met. */
+static bool write_level(writer *w, lua_State *L, const cprof__level *level)
+{
+    const cprof__lua_place *place = cprof__lua_place_at(w->vm, level->closure, level->pc);
+    if (place->closure != level->closure || place->pc != level->pc ||
+        place->generation != w->vm->generation || (level->is_lua && !level->pc_known) ||
+        (place->naming && cprof__naming_sighted(place->naming))) {
+        return ask_level(w, L, level);
+    }
+    if (w->count == w->max) {
+        return false;
+    }
+    w->frames[w->count++] = (cprof_vm_frame){place->address, place->entry, place->flags};
+    return true;
+}
+
+/* Returns whether all of L's frames found room. */
+static bool write_thread(writer *w, lua_State *L)
+{
+    cprof__level level;
+    bool room = true;
+    w->after_tail_call = false;
+    if (!w->vm->places || !w->vm->levels->first(L, &level)) {
+        return ask_thread(w, L);
+    }
+    do {
+        room = write_level(w, L, &level);
+        w->after_tail_call = false;
+        if (room && level.tail_calls) {
+            room = write_tail_calls(w);
+        }
+    } while (room && w->vm->levels->next(&level));
     return room;
 }
 
