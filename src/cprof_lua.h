@@ -31,7 +31,8 @@ typedef struct lua_State lua_State;
  * Returns: 0, CPROF_ENOMEM, CPROF_EDUPLICATE. */
 CPROF_API int cprof_lua_attach(lua_State *L);
 
-/* A function in the registry under this name is called at the end of cprof_lua_detach (not by lua_close). */
+/* A function in the registry under this name is called when the state has been detached, also by lua_close. It must not
+ * allocate. */
 #define CPROF__LUA_ON_DETACH "cprof.on_detach"
 
 /* Forgets the state of L: its entries leave all profiles. lua_close does this by itself. A state that is not attached

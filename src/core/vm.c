@@ -224,7 +224,9 @@ void cprof__vm_merge(cprof__thread *thread, cprof_vm_state *state, void *running
         merged->cut |= truncated != 0;
         running = NULL;
         done = state;
-        state = from < native->count ? find_running(thread, done, native, from, &at) : NULL;
+        state = NULL;
+        if (from < native->count && atomic_load_explicit(&thread->vm_states, memory_order_relaxed) > 1)
+            state = find_running(thread, done, native, from, &at);
     }
     for (; from < native->count && !merged->cut; from++)
         cprof__merge_push(merged, native->pcs[from]);

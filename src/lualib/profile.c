@@ -14,7 +14,9 @@
 #include <string.h>
 
 typedef struct handle {
+    const void *magic; /* &handle_magic */
     cprof_profile *profile;
+    cprof_vm_state *state; /* NULL: not known, or detached since; then KEYS_REF's table is of no use */
     size_t columns;
     int keys_ref; /* registry: the table from key to number */
     bool defined; /* by new_profile in this state */
@@ -23,28 +25,16 @@ typedef struct handle {
 /* Its address is the registry's key for the table of handles, by profile. */
 static const char handles_key;
 
-/* The methods have the type's metatable for an upvalue, which is quicker to compare with than its name in the
- * registry. */
+/* Its address tells handles from other userdata of their size: quicker than comparing metatables, as often as add runs. */
+static const char handle_magic;
+
 static handle *check_handle(lua_State *L)
 {
     handle *h = lua_touserdata(L, 1);
-    if (h && lua_getmetatable(L, 1)) {
-        bool same = lua_rawequal(L, -1, lua_upvalueindex(1));
-        lua_pop(L, 1);
-        if (same) {
-            return h;
-        }
+    if (h && cprof__lua_rawlen(L, 1) == sizeof *h && h->magic == &handle_magic) {
+        return h;
     }
     return luaL_checkudata(L, 1, CPROF__PROFILE_TYPE); /* for its message */
-}
-
-static cprof_vm_state *check_state(lua_State *L)
-{
-    cprof_vm_state *state = cprof_lua_state(L);
-    if (!state) {
-        luaL_error(L, "cprof: this Lua state is closing or was detached");
-    }
-    return state;
 }
 
 /* ---- Handles ---- */
@@ -75,10 +65,11 @@ static handle *push_handle(lua_State *L, cprof_profile *profile)
     if (!h) {
         lua_pop(L, 1);
         h = lua_newuserdata(L, sizeof *h);
-        *h = (handle){profile, cprof_profile_sample_types(profile, &types), LUA_NOREF, false};
+        *h = (handle){&handle_magic, profile, NULL, cprof_profile_sample_types(profile, &types),
+                      LUA_NOREF,     false};
         luaL_getmetatable(L, CPROF__PROFILE_TYPE);
         lua_setmetatable(L, -2);
-        push_keys_table(L);
+        lua_pushboolean(L, 0);
         h->keys_ref = luaL_ref(L, LUA_REGISTRYINDEX);
         lua_pushlightuserdata(L, profile);
         lua_pushvalue(L, -2);
@@ -88,18 +79,36 @@ static handle *push_handle(lua_State *L, cprof_profile *profile)
     return h;
 }
 
-/* Called when a host detaches the state: from then on numbers start anew. */
-static int forget_keys(lua_State *L)
+/* Called when the state was detached: numbers mean nothing any more, and start anew where it is attached again. */
+static int forget_states(lua_State *L)
 {
     push_handles(L);
     lua_pushnil(L);
     while (lua_next(L, -2)) {
-        const handle *h = lua_touserdata(L, -1);
-        push_keys_table(L);
-        lua_rawseti(L, LUA_REGISTRYINDEX, h->keys_ref);
+        ((handle *)lua_touserdata(L, -1))->state = NULL;
         lua_pop(L, 1);
     }
     return 0;
+}
+
+/* Finds the state of H, which begins with no keys; false where L is not attached. */
+static bool find_state(lua_State *L, handle *h)
+{
+    cprof_vm_state *state = cprof_lua_state(L);
+    if (state) {
+        push_keys_table(L);
+        lua_rawseti(L, LUA_REGISTRYINDEX, h->keys_ref);
+        h->state = state;
+    }
+    return state != NULL;
+}
+
+static cprof_vm_state *check_state(lua_State *L, handle *h)
+{
+    if (!h->state && !find_state(L, h)) {
+        luaL_error(L, "cprof: this Lua state is closing or was detached");
+    }
+    return h->state;
 }
 
 /* ---- new_profile, lookup, profiles ---- */
@@ -216,14 +225,14 @@ static void check_key(lua_State *L)
 
 static int profile_add(lua_State *L)
 {
-    const handle *h = check_handle(L);
+    handle *h = check_handle(L);
     int64_t values[CPROF_SAMPLE_TYPES_MAX];
     cprof_entry_options options = CPROF_ENTRY_OPTIONS_INIT;
     check_key(L);
     if (!lua_isnoneornil(L, 3)) {
         cprof__entry_options(L, 3, h->columns, false, &options, values);
     }
-    cprof_vm_state *state = check_state(L);
+    cprof_vm_state *state = check_state(L, h);
     push_number(L, h);
     luaL_argcheck(L, lua_isnil(L, -1), 2, "key has an entry already");
     lua_pop(L, 1);
@@ -244,14 +253,13 @@ static int profile_add(lua_State *L)
 static int profile_remove(lua_State *L)
 {
     const handle *h = check_handle(L);
-    cprof_vm_state *state = cprof_lua_state(L);
     bool removed = false;
     luaL_checkany(L, 2);
     lua_settop(L, 2);
-    if (state && !lua_isnil(L, 2)) {
+    if (h->state && !lua_isnil(L, 2)) {
         push_number(L, h);
         if (!lua_isnil(L, -1)) {
-            removed = cprof_vm_remove(state, h->profile, (uint64_t)lua_tonumber(L, -1)) == 0;
+            removed = cprof_vm_remove(h->state, h->profile, (uint64_t)lua_tonumber(L, -1)) == 0;
             lua_pushvalue(L, 2);
             lua_pushnil(L);
             lua_rawset(L, 3);
@@ -263,7 +271,7 @@ static int profile_remove(lua_State *L)
 
 static int profile_record(lua_State *L)
 {
-    const handle *h = check_handle(L);
+    handle *h = check_handle(L);
     int64_t values[CPROF_SAMPLE_TYPES_MAX];
     cprof_entry_options options = CPROF_ENTRY_OPTIONS_INIT;
     int last = lua_gettop(L);
@@ -283,7 +291,7 @@ static int profile_record(lua_State *L)
     if (has_options) {
         cprof__entry_options(L, last, h->columns, true, &options, NULL);
     }
-    if (cprof_vm_record(check_state(L), L, h->profile, &options) != 0) {
+    if (cprof_vm_record(check_state(L, h), L, h->profile, &options) != 0) {
         return luaL_error(L, "%s", cprof_last_error());
     }
     return 0;
@@ -323,39 +331,22 @@ static int profile_tostring(lua_State *L)
     return 1;
 }
 
-/* Puts FUNCTIONS, with the metatable on top of the stack for an upvalue, into the table at INDEX. */
-static void set_functions(lua_State *L, int index, const luaL_Reg *functions)
-{
-    for (; functions->name; functions++) {
-        lua_pushvalue(L, -1);
-        lua_pushcclosure(L, functions->func, 1);
-        lua_setfield(L, index, functions->name);
-    }
-}
-
 void cprof__profile_open(lua_State *L)
 {
-    static const luaL_Reg none[] = {{NULL, NULL}};
+    static const luaL_Reg functions[] = {{"__tostring", profile_tostring}, {NULL, NULL}};
     static const luaL_Reg methods[] = {
         {"add", profile_add},     {"remove", profile_remove}, {"record", profile_record},
         {"count", profile_count}, {"name", profile_name},     {"snapshot", profile_snapshot},
         {"write", profile_write}, {"encode", profile_encode}, {NULL, NULL},
     };
-    static const luaL_Reg metamethods[] = {{"__tostring", profile_tostring}, {NULL, NULL}};
-    int top = lua_gettop(L);
-    lua_createtable(L, 0, 8);
-    cprof__new_type(L, CPROF__PROFILE_TYPE, none, NULL);
-    set_functions(L, top + 1, methods);
-    set_functions(L, top + 2, metamethods);
-    lua_pushvalue(L, top + 1);
-    lua_setfield(L, top + 2, "__index");
+    cprof__new_type(L, CPROF__PROFILE_TYPE, functions, methods);
     push_handles(L);
     if (lua_isnil(L, -1)) { /* else the module is being loaded again */
         lua_pushlightuserdata(L, (void *)&handles_key);
         lua_createtable(L, 0, 0);
         lua_rawset(L, LUA_REGISTRYINDEX);
     }
-    lua_settop(L, top);
-    lua_pushcfunction(L, forget_keys);
+    lua_pop(L, 2);
+    lua_pushcfunction(L, forget_states);
     lua_setfield(L, LUA_REGISTRYINDEX, CPROF__LUA_ON_DETACH);
 }

@@ -2,10 +2,10 @@
  *
  * Attaching and detaching Lua states, and knowing when the collector has been at work.
  *
- * Closures can only be freed, and their addresses reused, after a cycle of the collector has marked what
- * lives. A sentinel, an object that only a weak table refers to, is gone from that table from that very
- * moment, so one read of the table tells whether what was remembered by pointer still holds. The sentinel's
- * own finalizer, or the next call that may allocate, puts a new one there.
+ * Closures can only be freed, and their addresses reused, after a cycle of the collector has marked what lives. A sentinel,
+ * an object that only a weak table refers to, is gone from that table from that very moment, so one read of the table
+ * tells whether what was remembered by pointer still holds. A spare one, which the registry keeps, then takes its place,
+ * since a walk must not allocate; the finalizer of the old one makes the next spare.
  */
 #include "luavm/state.h"
 
@@ -19,11 +19,6 @@
 /* Its address is the block's key in the registry. */
 static const char block_key;
 
-typedef struct sentinel {
-    cprof__luavm *vm;
-    uint32_t generation; /* that began with it */
-} sentinel;
-
 static cprof__luavm *find_block(lua_State *L)
 {
     lua_pushlightuserdata(L, (void *)&block_key);
@@ -35,34 +30,46 @@ static cprof__luavm *find_block(lua_State *L)
 
 /* ---- Generations ---- */
 
-bool cprof__luavm_stale(cprof__luavm *vm, lua_State *L)
+void cprof__luavm_follow_collector(cprof__luavm *vm, lua_State *L)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->weak_ref);
     lua_rawgeti(L, -1, CPROF__WEAK_SENTINEL);
-    const sentinel *current = lua_touserdata(L, -1);
+    if (lua_touserdata(L, -1)) {
+        lua_pop(L, 2);
+        return;
+    }
+    /* Until there is a spare one, each walk is a generation. */
+    vm->generation++;
+    vm->orphan = NULL;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->spare_ref);
+    lua_rawseti(L, -3, CPROF__WEAK_SENTINEL);
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, LUA_REGISTRYINDEX, vm->spare_ref);
     lua_pop(L, 2);
-    return !current || current->generation != vm->generation;
 }
 
-/* Begins a generation. May raise, and may run finalizers. */
-static void renew(cprof__luavm *vm, lua_State *L)
+/* Sees to it that there are a sentinel and a spare one. May raise. */
+static void make_sentinels(cprof__luavm *vm, lua_State *L)
 {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->weak_ref);
-    sentinel *fresh = lua_newuserdata(L, sizeof *fresh);
-    *fresh = (sentinel){vm, ++vm->generation};
-    vm->orphan = NULL;
+    cprof__luavm_follow_collector(vm, L);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->spare_ref);
+    bool missing = !lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    if (!missing) {
+        return;
+    }
+    cprof__luavm **spare = lua_newuserdata(L, sizeof *spare);
+    *spare = vm;
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->sentinel_ref);
     lua_setmetatable(L, -2);
-    lua_rawseti(L, -2, CPROF__WEAK_SENTINEL);
-    lua_pop(L, 1);
+    lua_rawseti(L, LUA_REGISTRYINDEX, vm->spare_ref);
 }
 
 static int sentinel_gc(lua_State *L)
 {
-    const sentinel *dead = lua_touserdata(L, 1);
-    cprof__luavm *vm = dead->vm;
-    if (vm->state && cprof__luavm_stale(vm, L)) {
-        renew(vm, L);
+    cprof__luavm *vm = *(cprof__luavm **)lua_touserdata(L, 1);
+    if (vm->state) {
+        make_sentinels(vm, L);
     }
     return 0;
 }
@@ -89,19 +96,23 @@ static uint64_t find_wrap_entry(const cprof__luavm *vm, lua_State *L)
     return entry;
 }
 
-/* Forgets all that depends on being attached. Allocates nothing: it also runs in lua_close. */
-static void end_block(cprof__luavm *vm)
+/* Forgets all that depends on being attached, and tells the Lua module. */
+static void end_block(cprof__luavm *vm, lua_State *L)
 {
     cprof_vm_state *state = vm->state;
     vm->state = NULL;
     cprof_vm_detach(state);
     cprof__lua_functions_fini(vm);
     cprof__namings_fini(vm);
+    lua_getfield(L, LUA_REGISTRYINDEX, CPROF__LUA_ON_DETACH);
+    if (lua_isnil(L, -1) || lua_pcall(L, 0, 0, 0) != 0) {
+        lua_pop(L, 1);
+    }
 }
 
 static int block_gc(lua_State *L)
 {
-    end_block(lua_touserdata(L, 1));
+    end_block(lua_touserdata(L, 1), L);
     return 0;
 }
 
@@ -134,6 +145,8 @@ static cprof__luavm *new_block(lua_State *L)
     vm->loaded_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     push_metatable(L, sentinel_gc);
     vm->sentinel_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushboolean(L, 0);
+    vm->spare_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     vm->wrap_entry = find_wrap_entry(vm, L);
     vm->levels = cprof__levels_choose(L);
 
@@ -170,7 +183,8 @@ int cprof_lua_attach(lua_State *L)
         vm = new_block(L);
     }
     vm->main = cprof__lua_main(L);
-    renew(vm, L);
+    make_sentinels(vm, L); /* one becomes the sentinel */
+    make_sentinels(vm, L);
     int status = intern_fixed(vm);
     if (status == 0) {
         status = cprof_vm_attach(&cprof__lua_vm, vm, &vm->state);
@@ -186,12 +200,7 @@ int cprof_lua_detach(lua_State *L)
     luaL_checkstack(L, 2, "cprof");
     cprof__luavm *vm = find_block(L);
     if (vm && vm->state) {
-        end_block(vm);
-        /* The Lua module's word for "numbers of keys mean nothing any more"; it allocates, so it may fail. */
-        lua_getfield(L, LUA_REGISTRYINDEX, CPROF__LUA_ON_DETACH);
-        if (lua_isnil(L, -1) || lua_pcall(L, 0, 0, 0) != 0) {
-            lua_pop(L, 1);
-        }
+        end_block(vm, L);
     }
     return 0;
 }
@@ -199,12 +208,5 @@ int cprof_lua_detach(lua_State *L)
 struct cprof_vm_state *cprof_lua_state(lua_State *L)
 {
     cprof__luavm *vm = find_block(L);
-    if (!vm || !vm->state) {
-        return NULL;
-    }
-    if (cprof__luavm_stale(vm, L)) {
-        renew(vm, L);
-    }
-    vm->checked = true;
-    return vm->state;
+    return vm ? vm->state : NULL;
 }

@@ -52,10 +52,10 @@ typedef struct cprof__luavm {
     cprof__lua_place *places;           /* direct-mapped; NULL: no memory */
     cprof__lua_function uncached;   /* serves where the cache has no memory */
     uint32_t generation;            /* counts the collector's cycles as far as somebody looked */
-    bool checked;                   /* cprof_lua_state has just seen that the generation holds */
     int weak_ref;                   /* registry: a table with weak values, slots as below */
     int loaded_ref;                 /* registry: package.loaded */
     int sentinel_ref;               /* registry: the metatable of sentinels */
+    int spare_ref;                  /* registry: the next sentinel, or false */
     struct cprof__namings *namings; /* functions whose names are not settled */
 } cprof__luavm;
 
@@ -69,8 +69,8 @@ enum {
     CPROF__WEAK_SLOTS = CPROF__WEAK_ROOT
 };
 
-/* Whether closures, prototypes and source strings seen in VM->generation may since have been freed and their
- * addresses reused. Needs two free slots on L. Runs no Lua code and allocates nothing. */
-bool cprof__luavm_stale(cprof__luavm *vm, lua_State *L);
+/* Begins a new generation where closures, prototypes and source strings seen in VM's may since have been freed and their
+ * addresses reused. Needs four free slots on L. Runs no Lua code and allocates nothing. */
+void cprof__luavm_follow_collector(cprof__luavm *vm, lua_State *L);
 
 #endif

@@ -12,7 +12,7 @@
 #include "luavm/threads.h"
 
 /* Functions are popped in batches. Besides them, looking for a name pushes some values. */
-#define BATCH 6
+#define BATCH 10
 #define SLOTS (BATCH + 8)
 
 typedef struct writer {
@@ -150,12 +150,9 @@ size_t cprof__lua_walk(void *state, void *running, const cprof_vm_native *native
     lua_State *chain[CPROF__CHAIN_MAX];
     writer w = {vm, frames, 0, frames_max, false};
     size_t threads = cprof__lua_chain(vm, running, native, chain);
-    if (!vm->checked && threads > 0 && cprof__lua_room(chain[threads - 1], 2) &&
-        cprof__luavm_stale(vm, chain[threads - 1])) {
-        vm->generation++;
-        vm->orphan = NULL;
+    if (threads > 0 && cprof__lua_room(chain[threads - 1], 4)) {
+        cprof__luavm_follow_collector(vm, chain[threads - 1]);
     }
-    vm->checked = false;
     while (threads > 0) {
         if (!write_thread(&w, chain[--threads])) {
             *truncated = 1;
