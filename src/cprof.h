@@ -215,11 +215,23 @@ CPROF_API int cprof_profile_encode(cprof_profile *profile, const cprof_write_opt
 /* A profile as it was at one moment: samples (distinct stack and labels) with values. Immutable. */
 typedef struct cprof_snapshot cprof_snapshot;
 
+/* Takes a snapshot of PROFILE. Owns: the caller frees *OUT with cprof_snapshot_free. Returns: 0, CPROF_EINVAL,
+ * CPROF_ENOMEM. */
 CPROF_API int cprof_profile_snapshot(cprof_profile *profile, cprof_snapshot **out);
+
+/* Frees SNAPSHOT and what was borrowed from it. NULL is fine. */
 CPROF_API void cprof_snapshot_free(cprof_snapshot *snapshot);
+
+/* The name of the profile. Owns: cprof, for ever. */
 CPROF_API const char *cprof_snapshot_name(const cprof_snapshot *snapshot);
+
+/* What cprof_profile_count said at that moment. */
 CPROF_API int64_t cprof_snapshot_count(const cprof_snapshot *snapshot);
+
+/* The columns, as cprof_profile_sample_types gives them. */
 CPROF_API size_t cprof_snapshot_sample_types(const cprof_snapshot *snapshot, const cprof_value_type **types);
+
+/* cprof_profile_write, _write_to and _encode for SNAPSHOT, any number of times. */
 CPROF_API int cprof_snapshot_write(const cprof_snapshot *snapshot, const char *path,
                                    const cprof_write_options *options);
 CPROF_API int cprof_snapshot_write_to(const cprof_snapshot *snapshot, cprof_write_fn write, void *context,
@@ -245,6 +257,7 @@ typedef struct cprof_sample {
     size_t frame_count;
 } cprof_sample;
 
+/* How many samples SNAPSHOT has: distinct stacks and labels. */
 CPROF_API size_t cprof_snapshot_sample_count(const cprof_snapshot *snapshot);
 
 /* Resolves sample INDEX (0 up to the count; largest first value first) into *SAMPLE. Owns: *SAMPLE's arrays

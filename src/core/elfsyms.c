@@ -133,7 +133,8 @@ static int by_address(const void *left, const void *right)
 /* Keeps the best of each address, with a name of its own. */
 static int finish(candidates *c, cprof__elf_symbols *out)
 {
-    qsort(c->list, c->count, sizeof *c->list, by_address);
+    if (c->count)
+        qsort(c->list, c->count, sizeof *c->list, by_address);
     out->list = cprof__malloc((c->count + 1) * sizeof *out->list);
     if (!out->list)
         return CPROF_ENOMEM;

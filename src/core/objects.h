@@ -16,7 +16,7 @@ typedef struct cprof__file_identity {
     uint64_t base, limit;             /* lowest and highest address of the file */
     uint64_t header, header_size;     /* of its .eh_frame_hdr, 0 where there is none */
     uint64_t device, inode, mtime_ns; /* where it has no build id */
-    uint32_t build_id_size;
+    uint64_t build_id_size;           /* 64 bits: no padding, since identities are compared as bytes */
     uint8_t build_id[CPROF__BUILD_ID_BYTES_MAX];
 } cprof__file_identity;
 

@@ -219,7 +219,7 @@ int cprof_snapshot_encode(const cprof_snapshot *snapshot, const cprof_write_opti
 
 int cprof_profile_write(cprof_profile *profile, const char *path, const cprof_write_options *options)
 {
-    cprof_snapshot *snapshot;
+    cprof_snapshot *snapshot = NULL;
     int code = cprof_profile_snapshot(profile, &snapshot);
     if (code)
         return code;
@@ -231,7 +231,7 @@ int cprof_profile_write(cprof_profile *profile, const char *path, const cprof_wr
 int cprof_profile_write_to(cprof_profile *profile, cprof_write_fn write, void *context,
                            const cprof_write_options *options)
 {
-    cprof_snapshot *snapshot;
+    cprof_snapshot *snapshot = NULL;
     int code = cprof_profile_snapshot(profile, &snapshot);
     if (code)
         return code;
@@ -243,7 +243,7 @@ int cprof_profile_write_to(cprof_profile *profile, cprof_write_fn write, void *c
 int cprof_profile_encode(cprof_profile *profile, const cprof_write_options *options, void **bytes,
                          size_t *length)
 {
-    cprof_snapshot *snapshot;
+    cprof_snapshot *snapshot = NULL;
     int code = cprof_profile_snapshot(profile, &snapshot);
     if (code)
         return code;

@@ -293,7 +293,8 @@ static int find(uint64_t address, uint32_t era, const cprof__symbol **out)
     if (number >= 0) {
         found *f = &cache[number];
         int error = f->symbol->named || f->natives_seen == native_count ? CPROF_OK : rename_found(f);
-        *out = error ? *out : f->symbol;
+        if (!error)
+            *out = f->symbol;
         return error;
     }
     /* Whether a stray address is still one is asked every time: a mapping may have come. */

@@ -180,8 +180,8 @@ void cprof_vm_name_native(uint64_t entry, const char *name)
 uint64_t cprof__vmcode_special(const char *name)
 {
     cprof_vm_function_key key = {"", 0, -1, -1, 0, name};
-    const cprof_vm_function *function;
-    return cprof_vm_function_intern(&key, name, &function) == 0 ? function->start : 0;
+    const cprof_vm_function *function = NULL;
+    return cprof_vm_function_intern(&key, name, &function) == 0 && function ? function->start : 0;
 }
 
 bool cprof__vmcode_find(uint64_t address, cprof__line *line, uint64_t *start)
