@@ -56,9 +56,12 @@ static uint32_t find(const shard *s, uint64_t key)
 /* Moves all into a table of SLOTS slots of STRIDE words. Slots that gain values get 1, 0 …. */
 static bool resize(shard *s, uint32_t slots, uint32_t stride)
 {
-    uint64_t *words = cprof__calloc(slots, stride * sizeof *words);
+    /* Whole cache lines: what another thread's shard has beside it would slow both. */
+    size_t bytes = ((size_t)slots * stride * sizeof(uint64_t) + 63) & ~(size_t)63;
+    uint64_t *words = cprof__aligned_alloc(64, bytes);
     if (!words)
         return false;
+    memset(words, 0, bytes);
     shard old = {.words = s->words, .mask = s->mask, .stride = s->stride};
     s->words = words;
     s->mask = slots - 1;

@@ -75,18 +75,29 @@ static int frames_at_one_level(void)
 typedef struct task {
     int depth, count, base;
     pthread_barrier_t *start;
-    void **objects;
+    void ***objects; /* the thread's own, from its own allocations */
     int64_t elapsed_ns;
     int status;
 } task;
 
+static void **make_objects(void)
+{
+    void **objects = malloc(OBJECTS * sizeof *objects);
+    for (int i = 0; objects && i < OBJECTS; i++)
+        objects[i] = malloc(64);
+    return objects;
+}
+
 static void add_remove_loop(void *context)
 {
     task *run = context;
+    if (!*run->objects)
+        *run->objects = make_objects();
+    void **objects = *run->objects;
     pthread_barrier_wait(run->start);
     int64_t began = bench_now_ns();
     for (int i = 0; i < run->count; i++) {
-        void *object = run->objects[i % OBJECTS];
+        void *object = objects[i % OBJECTS];
         run->status |= cprof_profile_add(blobs, object, 1);
         run->status |= cprof_profile_remove(blobs, object);
     }
@@ -106,14 +117,6 @@ static void *measure_base(void *context)
     return NULL;
 }
 
-static void **make_objects(void)
-{
-    void **objects = malloc(OBJECTS * sizeof *objects);
-    for (int i = 0; objects && i < OBJECTS; i++)
-        objects[i] = malloc(64);
-    return objects;
-}
-
 static int add_remove(int depth, int count, int threads)
 {
     static void **objects[THREADS_MAX];
@@ -128,10 +131,8 @@ static int add_remove(int depth, int count, int threads)
         return fail("base");
     pthread_barrier_init(&start, NULL, (unsigned)threads);
     for (int i = 0; i < threads; i++) {
-        if (!objects[i])
-            objects[i] = make_objects();
         tasks[i] =
-            (task){.depth = depth, .count = count, .base = base, .start = &start, .objects = objects[i]};
+            (task){.depth = depth, .count = count, .base = base, .start = &start, .objects = &objects[i]};
         pthread_create(&ids[i], NULL, run_task, &tasks[i]);
     }
     double sum = 0;
