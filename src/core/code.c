@@ -79,8 +79,8 @@ static cprof__file *intern_file(const cprof__segment *segment)
     for (uint32_t i = 0; i < file_count; i++)
         if (memcmp(&files[i]->identity, &segment->identity, sizeof segment->identity) == 0)
             return files[i];
-    char path[PATH_MAX];
-    cprof__objects_path(segment->name, segment->start, path, sizeof path);
+    static char path[PATH_MAX]; /* a small thread's stack may have no room for it */
+    cprof__objects_path(segment->name, segment->start, path);
     if (!reserve((void ***)&files, file_count, &file_room))
         return NULL;
     cprof__file *file = cprof__arena_alloc(&arena, sizeof *file);

@@ -250,19 +250,15 @@ int cprof__objects_rows(uint64_t address, cprof__rows **out, cprof__file_identit
 
 /* ---- Paths ---- */
 
-void cprof__objects_path(const char *name, uint64_t start, char *path, size_t size)
+void cprof__objects_path(const char *name, uint64_t start, char *path)
 {
-    char buffer[PATH_MAX];
     uint64_t vdso = getauxval(AT_SYSINFO_EHDR);
     if (vdso && start == (vdso & ~(PAGE_BYTES - 1))) {
-        snprintf(path, size, "[vdso]");
-        return;
+        strcpy(path, "[vdso]");
+    } else if (!*name) {
+        ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - 1);
+        path[length > 0 ? length : 0] = 0;
+    } else if (*name == '/' || !realpath(name, path)) {
+        snprintf(path, PATH_MAX, "%s", name);
     }
-    if (!*name) {
-        ssize_t length = readlink("/proc/self/exe", buffer, sizeof buffer - 1);
-        buffer[length > 0 ? length : 0] = 0;
-        snprintf(path, size, "%s", buffer);
-        return;
-    }
-    snprintf(path, size, "%s", *name != '/' && realpath(name, buffer) ? buffer : name);
 }

@@ -55,7 +55,7 @@ void cprof__segments_fini(cprof__segments *segments);
  * object is there), or CPROF_ENOMEM. */
 int cprof__objects_rows(uint64_t address, cprof__rows **out, cprof__file_identity *identity);
 
-/* NAME of an object with a segment at START, made absolute, copied to PATH. */
-void cprof__objects_path(const char *name, uint64_t start, char *path, size_t size);
+/* NAME of an object with a segment at START, made absolute, copied to PATH, of PATH_MAX bytes. */
+void cprof__objects_path(const char *name, uint64_t start, char *path);
 
 #endif

@@ -49,6 +49,20 @@ static inline cprof__rule cached_rule(uint64_t key, uint64_t generation)
     return (cprof__rule)rule;
 }
 
+/* The first function of a coroutine was never called: it returns to the very start of another one (in glibc to
+ * __start_context, which has no row that says so). Where what lies before a return address is no code, the walk is
+ * at its end, and shows KEY and not the address before it: offset 1. */
+static cprof__rule rule_at(const cprof__rows *rows, uint64_t offset)
+{
+    cprof__rule rule = cprof__rows_rule(rows, offset);
+    if (cprof__rule_kind(rule) == CPROF__RULE_FRAME) {
+        const cprof__row_function *function = cprof__rows_function(rows, offset + 1);
+        if (function && function->start == offset + 1)
+            rule = cprof__rule_make(CPROF__RULE_END, 1, 0);
+    }
+    return rule;
+}
+
 static __attribute__((noinline)) cprof__rule found_rule(const cprof__code_map *map, uint64_t key,
                                                         uint64_t generation)
 {
@@ -58,7 +72,7 @@ static __attribute__((noinline)) cprof__rule found_rule(const cprof__code_map *m
     const cprof__rows *rows = atomic_load_explicit(&object.file->rows, memory_order_acquire);
     if (!rows)
         return CPROF__RULE_NONE;
-    cprof__rule rule = cprof__rows_rule(rows, key - 1 - object.base);
+    cprof__rule rule = rule_at(rows, key - 1 - object.base);
     if (object.transient)
         rule |= CPROF__RULE_TRANSIENT;
     int32_t cut = (int32_t)(rule << OFFSET_CUT) >> OFFSET_CUT;
@@ -230,6 +244,8 @@ size_t cprof__walk(const cprof__code_map *map, cprof__regs *regs, uint64_t stack
             far.at = at;
             cprof__walk_end why = far_step(&far, rule, &key);
             if (why != CPROF__WALK_FULL) {
+                if (cprof__rule_kind(rule) == CPROF__RULE_END)
+                    pcs[count - 1] += (uint64_t)cprof__rule_offset(rule);
                 *end = why;
                 break;
             }
