@@ -215,8 +215,8 @@ CPROF_API int cprof_profile_encode(cprof_profile *profile, const cprof_write_opt
 /* A profile as it was at one moment: samples (distinct stack and labels) with values. Immutable. */
 typedef struct cprof_snapshot cprof_snapshot;
 
-/* Takes a snapshot of PROFILE. Owns: the caller frees *OUT with cprof_snapshot_free. Returns: 0, CPROF_EINVAL,
- * CPROF_ENOMEM. */
+/* Takes a snapshot of PROFILE. Owns: the caller frees *OUT with cprof_snapshot_free. Returns: 0,
+ * CPROF_EINVAL, CPROF_ENOMEM. */
 CPROF_API int cprof_profile_snapshot(cprof_profile *profile, cprof_snapshot **out);
 
 /* Frees SNAPSHOT and what was borrowed from it. NULL is fine. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * For C hosts that embed Lua. The functions exist once for each Lua (5.1, which serves LuaJIT, 5.2, 5.3, 5.4): in the
- * Lua module cprof/core.so and in libcprof-lua5.4.a (and so on), never in libcprof itself. A host links the static
- * library that fits its Lua:
+ * For C hosts that embed Lua. The functions exist once for each Lua (5.1, which serves LuaJIT, 5.2, 5.3,
+ * 5.4): in the Lua module cprof/core.so and in libcprof-lua5.4.a (and so on), never in libcprof itself. A
+ * host links the static library that fits its Lua:
  *
  *     lua_State *L = luaL_newstate();
  *     luaL_openlibs(L);
@@ -26,17 +26,17 @@ typedef struct lua_State lua_State;
 #endif
 
 /* Makes the state of L known: stacks captured in C code that L's Lua code called then show the Lua frames.
- * `require "cprof"` does this by itself; a second call changes nothing but the owner, which is the calling thread (call
- * it again where a state moves to another thread). May raise a Lua error where memory runs out.
+ * `require "cprof"` does this by itself; a second call changes nothing but the owner, which is the calling
+ * thread (call it again where a state moves to another thread). May raise a Lua error where memory runs out.
  * Returns: 0, CPROF_ENOMEM, CPROF_EDUPLICATE. */
 CPROF_API int cprof_lua_attach(lua_State *L);
 
-/* A function in the registry under this name is called when the state has been detached, also by lua_close. It must not
- * allocate. */
+/* A function in the registry under this name is called when the state has been detached, also by lua_close.
+ * It must not allocate. */
 #define CPROF__LUA_ON_DETACH "cprof.on_detach"
 
-/* Forgets the state of L: its entries leave all profiles. lua_close does this by itself. A state that is not attached
- * is left as it is. Returns: 0. */
+/* Forgets the state of L: its entries leave all profiles. lua_close does this by itself. A state that is not
+ * attached is left as it is. Returns: 0. */
 CPROF_API int cprof_lua_detach(lua_State *L);
 
 /* The state of L for the calls of cprof_vm.h (cprof_vm_add with L as RUNNING), NULL where it is not attached. */

@@ -82,8 +82,8 @@ static const char *remark(bool cut, cprof__walk_end end)
     return end == CPROF__WALK_ROOT ? NULL : "[unwinding stopped]";
 }
 
-/* A stack that ends early says so in one more frame, for which there is room. The remarks' addresses are looked up
- * once. Returns: how many frames there are then, 0 where memory ran out. */
+/* A stack that ends early says so in one more frame, for which there is room. The remarks' addresses are
+ * looked up once. Returns: how many frames there are then, 0 where memory ran out. */
 static size_t add_remark(uint64_t *frames, size_t count, bool cut, cprof__walk_end end)
 {
     static _Atomic uint64_t truncated, stopped;

@@ -26,8 +26,9 @@ static void push_native(cprof__merged *merged, const cprof_vm_native *native, si
 }
 
 /* The first place from FROM on, before LIMIT, that lies outside the VM: behind the first API function and
- * those that called it. Where an API function left by a tail call into the VM's interpreter (LuaJIT's lua_call does),
- * the interpreter itself, which called the function before FROM, is the last that is the VM's. Else LIMIT. */
+ * those that called it. Where an API function left by a tail call into the VM's interpreter (LuaJIT's
+ * lua_call does), the interpreter itself, which called the function before FROM, is the last that is the
+ * VM's. Else LIMIT. */
 static size_t leave_vm(const cprof_vm_native *native, size_t from, size_t limit, const cprof__entry_set *api)
 {
     size_t place = from, interpreter = limit;

@@ -54,8 +54,8 @@ static int append_native(cprof__places *places, uint64_t address, const cprof__s
 }
 
 /* Where the call at SYMBOL's address went to a function that then left by a tail call, that function's frame
- * is no longer in the stack: it is put back, at its first address. A VM's API function did not leave: it and the VM's
- * own frames behind it were left out on purpose. */
+ * is no longer in the stack: it is put back, at its first address. A VM's API function did not leave: it and
+ * the VM's own frames behind it were left out on purpose. */
 static int append_tail_called(cprof__places *places, const cprof__symbol *outer, uint32_t era)
 {
     const cprof__place *inner = places->count ? &places->list[places->count - 1] : NULL;

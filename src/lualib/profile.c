@@ -25,7 +25,8 @@ typedef struct handle {
 /* Its address is the registry's key for the table of handles, by profile. */
 static const char handles_key;
 
-/* Its address tells handles from other userdata of their size: quicker than comparing metatables, as often as add runs. */
+/* Its address tells handles from other userdata of their size: quicker than comparing metatables, as often as
+ * add runs. */
 static const char handle_magic;
 
 static handle *check_handle(lua_State *L)
@@ -79,7 +80,8 @@ static handle *push_handle(lua_State *L, cprof_profile *profile)
     return h;
 }
 
-/* Called when the state was detached: numbers mean nothing any more, and start anew where it is attached again. */
+/* Called when the state was detached: numbers mean nothing any more, and start anew where it is attached
+ * again. */
 static int forget_states(lua_State *L)
 {
     push_handles(L);

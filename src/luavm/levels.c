@@ -6,8 +6,8 @@
 
 #define LEVELS_MAX 64
 
-/* Calls of every kind: plain, on different lines of one function, tail calls, through C, from a coroutine. Each line has one
- * call, so that lines tell places apart. */
+/* Calls of every kind: plain, on different lines of one function, tail calls, through C, from a coroutine.
+ * Each line has one call, so that lines tell places apart. */
 static const char test_calls[] = "local probe, pcall, wrap = ...\n"
                                  "local down\n"
                                  "local function step(n, ...)\n"

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Reads the levels of a Lua stack from the VM's own records instead of through lua_getstack and lua_getinfo, which cost
- * ten times as much. Records differ from Lua to Lua, so a reader is used only after it has told, of a few calls made for
- * the purpose, exactly what the debug API told of them; otherwise the debug API stays in use.
+ * Reads the levels of a Lua stack from the VM's own records instead of through lua_getstack and lua_getinfo,
+ * which cost ten times as much. Records differ from Lua to Lua, so a reader is used only after it has told,
+ * of a few calls made for the purpose, exactly what the debug API told of them; otherwise the debug API stays
+ * in use.
  *
  * One reader a runtime: levels51.c, levels52.c (to 5.4), levelsjit.c.
  * Threads: the one that runs the state.

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The levels of Lua 5.1: an array of CallInfo records, the innermost last. lua_getstack tells a level's place in it; where
- * the array begins and ends stands in the lua_State. Calls that were lost to tail calls are counted in the record of the
- * call that replaced them.
+ * The levels of Lua 5.1: an array of CallInfo records, the innermost last. lua_getstack tells a level's place
+ * in it; where the array begins and ends stands in the lua_State. Calls that were lost to tail calls are
+ * counted in the record of the call that replaced them.
  */
 #include "luavm/levels.h"
 
@@ -42,7 +42,8 @@ static void read(cprof__level *level)
     level->tail_calls = level->is_lua ? tail_calls : 0;
 }
 
-/* Where level 0 is a Lua function (in a hook) its place is not in its record yet, so that is left to the debug API. */
+/* Where level 0 is a Lua function (in a hook) its place is not in its record yet, so that is left to the
+ * debug API. */
 static bool first(lua_State *L, cprof__level *level)
 {
     lua_Debug ar;

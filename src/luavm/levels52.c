@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The levels of Lua 5.2, 5.3 and 5.4: a list of CallInfo records, each linked to the one that called it. A record begins
- * with the address of the function's stack slot; the others of its fields that matter here lie where the version's
- * lstate.h puts them. The outermost record is the state's own and no level.
+ * The levels of Lua 5.2, 5.3 and 5.4: a list of CallInfo records, each linked to the one that called it. A
+ * record begins with the address of the function's stack slot; the others of its fields that matter here lie
+ * where the version's lstate.h puts them. The outermost record is the state's own and no level.
  */
 #include "luavm/levels.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The levels of LuaJIT 2.1 with 64-bit references (GC64): frames on the Lua stack itself. Below a frame's base lie its
- * function and a word that leads to the frame outside it: the caller's program counter where Lua code called, otherwise a
- * distance with a type in the low bits. A function's place is therefore kept in the frame inside it; where that is not
- * of the first kind (a metamethod's), the debug API knows more.
+ * The levels of LuaJIT 2.1 with 64-bit references (GC64): frames on the Lua stack itself. Below a frame's
+ * base lie its function and a word that leads to the frame outside it: the caller's program counter where Lua
+ * code called, otherwise a distance with a type in the low bits. A function's place is therefore kept in the
+ * frame inside it; where that is not of the first kind (a metamethod's), the debug API knows more.
  */
 #include "luavm/levelsjit.h"
 

@@ -2,10 +2,11 @@
  *
  * Attaching and detaching Lua states, and knowing when the collector has been at work.
  *
- * Closures can only be freed, and their addresses reused, after a cycle of the collector has marked what lives. A sentinel,
- * an object that only a weak table refers to, is gone from that table from that very moment, so one read of the table
- * tells whether what was remembered by pointer still holds. A spare one, which the registry keeps, then takes its place,
- * since a walk must not allocate; the finalizer of the old one makes the next spare.
+ * Closures can only be freed, and their addresses reused, after a cycle of the collector has marked what
+ * lives. A sentinel, an object that only a weak table refers to, is gone from that table from that very
+ * moment, so one read of the table tells whether what was remembered by pointer still holds. A spare one,
+ * which the registry keeps, then takes its place, since a walk must not allocate; the finalizer of the old
+ * one makes the next spare.
  */
 #include "luavm/state.h"
 

@@ -27,8 +27,8 @@ typedef struct cprof__lua_function {
     int line;
 } cprof__lua_function;
 
-/* What is known of a place in a function, found by the function value's pointer and the place's pc; as above, it counts
- * only in its generation. */
+/* What is known of a place in a function, found by the function value's pointer and the place's pc; as above,
+ * it counts only in its generation. */
 typedef struct cprof__lua_place {
     const void *closure; /* NULL: free */
     uint64_t pc;
@@ -50,13 +50,13 @@ typedef struct cprof__luavm {
     uint32_t cache_evictions;
     const struct cprof__levels *levels; /* NULL: stacks are read by the debug API alone */
     cprof__lua_place *places;           /* direct-mapped; NULL: no memory */
-    cprof__lua_function uncached;   /* serves where the cache has no memory */
-    uint32_t generation;            /* counts the collector's cycles as far as somebody looked */
-    int weak_ref;                   /* registry: a table with weak values, slots as below */
-    int loaded_ref;                 /* registry: package.loaded */
-    int sentinel_ref;               /* registry: the metatable of sentinels */
-    int spare_ref;                  /* registry: the next sentinel, or false */
-    struct cprof__namings *namings; /* functions whose names are not settled */
+    cprof__lua_function uncached;       /* serves where the cache has no memory */
+    uint32_t generation;                /* counts the collector's cycles as far as somebody looked */
+    int weak_ref;                       /* registry: a table with weak values, slots as below */
+    int loaded_ref;                     /* registry: package.loaded */
+    int sentinel_ref;                   /* registry: the metatable of sentinels */
+    int spare_ref;                      /* registry: the next sentinel, or false */
+    struct cprof__namings *namings;     /* functions whose names are not settled */
 } cprof__luavm;
 
 /* Names are cut where they are longer than this, with their 0. */
@@ -69,8 +69,8 @@ enum {
     CPROF__WEAK_SLOTS = CPROF__WEAK_ROOT
 };
 
-/* Begins a new generation where closures, prototypes and source strings seen in VM's may since have been freed and their
- * addresses reused. Needs four free slots on L. Runs no Lua code and allocates nothing. */
+/* Begins a new generation where closures, prototypes and source strings seen in VM's may since have been
+ * freed and their addresses reused. Needs four free slots on L. Runs no Lua code and allocates nothing. */
 void cprof__luavm_follow_collector(cprof__luavm *vm, lua_State *L);
 
 #endif

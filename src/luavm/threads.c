@@ -75,9 +75,10 @@ static size_t follow(lua_State *root, const lua_State *stop, lua_State **chain, 
     return count;
 }
 
-/* Whether T runs innermost on the native stack: the C function that it stands in is there, and no VM further in. Lua
- * code that calls C through LuaJIT's FFI stands in no C function; then the VM itself must be there. Where NESTED is
- * allowed, the VM may be in the middle of an API call which called C code back (the allocator does). */
+/* Whether T runs innermost on the native stack: the C function that it stands in is there, and no VM further
+ * in. Lua code that calls C through LuaJIT's FFI stands in no C function; then the VM itself must be there.
+ * Where NESTED is allowed, the VM may be in the middle of an API call which called C code back (the allocator
+ * does). */
 static bool runs_here(lua_State *T, const cprof_vm_native *native, bool nested)
 {
     lua_Debug ar;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Walks Lua stacks: by the VM's own records where they are known to be read right (levels.h), which tells which function is
- * where, and by the debug API for all that was not met before. Nothing here runs Lua code or allocates in the Lua
- * state: the core calls it from the middle of an add.
+ * Walks Lua stacks: by the VM's own records where they are known to be read right (levels.h), which tells
+ * which function is where, and by the debug API for all that was not met before. Nothing here runs Lua code
+ * or allocates in the Lua state: the core calls it from the middle of an add.
  */
 #include "luavm/walk.h"
 

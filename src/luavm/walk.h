@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * cprof_vm.walk for Lua: the frames of the threads that run in a state, leaf first, one thread after the other that
- * it was resumed by.
+ * cprof_vm.walk for Lua: the frames of the threads that run in a state, leaf first, one thread after the
+ * other that it was resumed by.
  */
 #ifndef CPROF_LUAVM_WALK_H
 #define CPROF_LUAVM_WALK_H

@@ -283,8 +283,8 @@ static inline bool joins(const cprof__trail_frame *old, uint64_t key, const cpro
     return old->sp == at->sp && old->key == key && (!old->fp_matters || old->fp == at->fp);
 }
 
-/* Settles for the frames before COUNT of a list whose other frames are settled whether fp matters there. Until then
- * fp_matters says whether a frame's own rule needs it, and fp_place where it is saved in any case. */
+/* Settles for the frames before COUNT of a list whose other frames are settled whether fp matters there.
+ * Until then fp_matters says whether a frame's own rule needs it, and fp_place where it is saved in any case. */
 static void settle_fp(cprof__trail_frame *frames, uint32_t count, bool matters_outside)
 {
     for (uint32_t i = count; i-- > 0;) {

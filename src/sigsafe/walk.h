@@ -42,8 +42,8 @@ typedef struct cprof__code_map cprof__code_map;
  * host's own coroutine stack) by guarded loads. Writes at most MAX pcs, leaf first: the first is regs->pc
  * itself, the others lie inside the call (return address minus one). *REGS is left at the last frame written,
  * with its raw return address as pc where it is not the first, so that a walk can be told where it stopped.
- * *TRANSIENT gets whether a frame lies in code that may be unloaded: MAP may then be out of date without the walk's
- * having noticed. Returns: how many were written. Signals: safe. */
+ * *TRANSIENT gets whether a frame lies in code that may be unloaded: MAP may then be out of date without the
+ * walk's having noticed. Returns: how many were written. Signals: safe. */
 size_t cprof__walk(const cprof__code_map *map, cprof__regs *regs, uint64_t stack_low, uint64_t stack_high,
                    uint64_t *pcs, size_t max, cprof__walk_end *end, bool *transient);
 
@@ -62,9 +62,10 @@ typedef struct cprof__trail_frame {
     bool fp_matters;   /* whether the walk from here on depends on fp */
 } cprof__trail_frame;
 
-/* The last walk of one thread. Programs add entries from the same places again and again, and stacks that differ at
- * the leaf share their outer frames; where the words that a walk depends on are still the same, so is the walk.
- * To see that takes two loads a frame that do not wait for one another. A trail of zeros is ready for use. */
+/* The last walk of one thread. Programs add entries from the same places again and again, and stacks that
+ * differ at the leaf share their outer frames; where the words that a walk depends on are still the same, so
+ * is the walk. To see that takes two loads a frame that do not wait for one another. A trail of zeros is
+ * ready for use. */
 typedef struct cprof__trail {
     uint32_t generation; /* of the code map */
     uint32_t count;      /* frames in LISTS[CURRENT]; 0: nothing is known */
@@ -75,9 +76,9 @@ typedef struct cprof__trail {
     cprof__trail_frame lists[2][CPROF__TRAIL_MAX]; /* the last walk, and room for the next */
 } cprof__trail;
 
-/* As cprof__walk, for a stack in [STACK_LOW, STACK_HIGH) of which TRAIL knows the last walk. PCS must hold what the
- * last call with TRAIL left there. *SAME gets whether all is as it was then, TRAIL->transient what cprof__walk's
- * TRANSIENT would. Returns: how many. Signals: safe. */
+/* As cprof__walk, for a stack in [STACK_LOW, STACK_HIGH) of which TRAIL knows the last walk. PCS must hold
+ * what the last call with TRAIL left there. *SAME gets whether all is as it was then, TRAIL->transient what
+ * cprof__walk's TRANSIENT would. Returns: how many. Signals: safe. */
 size_t cprof__walk_again(const cprof__code_map *map, const cprof__regs *regs, uint64_t stack_low,
                          uint64_t stack_high, cprof__trail *trail, uint64_t *pcs, size_t max,
                          cprof__walk_end *end, bool *same);

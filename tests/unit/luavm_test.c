@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Lua states as a C host sees them: several of them, closed, detached, moved between threads, out of memory. Compiled for
- * each Lua (luavm_test.cmake).
+ * Lua states as a C host sees them: several of them, closed, detached, moved between threads, out of memory.
+ * Compiled for each Lua (luavm_test.cmake).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -66,8 +66,8 @@ static int64_t count(const char *profile)
     return cprof_profile_count(cprof_lookup(profile));
 }
 
-/* Whether the names of the only sample of PROFILE hold the COUNT names of WANTED in this order, others between them
- * allowed. */
+/* Whether the names of the only sample of PROFILE hold the COUNT names of WANTED in this order, others
+ * between them allowed. */
 static void assert_frames(const char *profile, const char *const *wanted, size_t wanted_count)
 {
     cprof_snapshot *snapshot;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Walking again must give what walking gives: random call trees, in which consecutive stacks share outer frames,
- * differ in the middle or at the leaf only, or are the same, walked both ways at every node.
+ * Walking again must give what walking gives: random call trees, in which consecutive stacks share outer
+ * frames, differ in the middle or at the leaf only, or are the same, walked both ways at every node.
  */
 #include "test.h"
 
