@@ -5,6 +5,7 @@
  * frame pointers and without.
  *
  *     addremove DEPTH COUNT THREADS   nanoseconds for an add and a remove, on each of THREADS threads
+ *     changing DEPTH COUNT            the same on one thread, where the last 5 frames differ from call to call
  *     live COUNT STACKS               makes COUNT entries live: bytes of malloc and resident bytes an entry
  *     write                           nanoseconds, the most bytes of malloc that were out, bytes written
  */
@@ -14,12 +15,13 @@
 #include "cprof.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { OBJECTS = 1024, THREADS_MAX = 8 };
+enum { OBJECTS = 1024, THREADS_MAX = 8, CHANGING = 5 };
 
 static cprof_profile *blobs;
 
@@ -78,6 +80,7 @@ typedef struct task {
     void ***objects; /* the thread's own, from its own allocations */
     int64_t elapsed_ns;
     int status;
+    bool changing;
 } task;
 
 static void **make_objects(void)
@@ -91,23 +94,53 @@ static void **make_objects(void)
 static void add_remove_loop(void *context)
 {
     task *run = context;
-    if (!*run->objects)
-        *run->objects = make_objects();
     void **objects = *run->objects;
+    int status = 0; /* not in *run: the tasks of two threads share a cache line */
     pthread_barrier_wait(run->start);
     int64_t began = bench_now_ns();
     for (int i = 0; i < run->count; i++) {
         void *object = objects[i % OBJECTS];
+        status |= cprof_profile_add(blobs, object, 1);
+        status |= cprof_profile_remove(blobs, object);
+    }
+    run->elapsed_ns = bench_now_ns() - began;
+    run->status = status;
+}
+
+/* One of 32 ways down to an add and a remove: at each of CHANGING levels the call is one of two. */
+__attribute__((noinline)) static void take_way(unsigned way, int levels, task *run, void *object)
+{
+    if (levels == 0) {
         run->status |= cprof_profile_add(blobs, object, 1);
         run->status |= cprof_profile_remove(blobs, object);
+    } else if (way & 1) {
+        take_way(way >> 1, levels - 1, run, object);
+        __asm__ volatile("nop" ::: "memory");
+    } else {
+        take_way(way >> 1, levels - 1, run, object);
+        __asm__ volatile("" ::: "memory");
     }
+}
+
+static void changing_loop(void *context)
+{
+    task *run = context;
+    pthread_barrier_wait(run->start);
+    int64_t began = bench_now_ns();
+    for (int i = 0; i < run->count; i++)
+        take_way((unsigned)i * 2654435761u >> 16, CHANGING, run, (*run->objects)[i % OBJECTS]);
     run->elapsed_ns = bench_now_ns() - began;
 }
 
 static void *run_task(void *context)
 {
     task *run = context;
-    dig(run->depth - run->base + 1, add_remove_loop, run);
+    if (!*run->objects)
+        *run->objects = make_objects();
+    if (run->changing)
+        dig(run->depth - run->base - CHANGING, changing_loop, run);
+    else
+        dig(run->depth - run->base + 1, add_remove_loop, run);
     return NULL;
 }
 
@@ -117,7 +150,7 @@ static void *measure_base(void *context)
     return NULL;
 }
 
-static int add_remove(int depth, int count, int threads)
+static int add_remove(int depth, int count, int threads, bool changing)
 {
     static void **objects[THREADS_MAX];
     static int base;
@@ -131,8 +164,12 @@ static int add_remove(int depth, int count, int threads)
         return fail("base");
     pthread_barrier_init(&start, NULL, (unsigned)threads);
     for (int i = 0; i < threads; i++) {
-        tasks[i] =
-            (task){.depth = depth, .count = count, .base = base, .start = &start, .objects = &objects[i]};
+        tasks[i] = (task){.depth = depth,
+                          .count = count,
+                          .base = base,
+                          .start = &start,
+                          .objects = &objects[i],
+                          .changing = changing};
         pthread_create(&ids[i], NULL, run_task, &tasks[i]);
     }
     double sum = 0;
@@ -232,7 +269,9 @@ int main(void)
         return fail("new profile") != 0;
     while (fgets(line, sizeof line, stdin)) {
         if (sscanf(line, "addremove %d %d %d", &a, &b, &c) == 3)
-            add_remove(a, b, c);
+            add_remove(a, b, c, false);
+        else if (sscanf(line, "changing %d %d", &a, &b) == 2)
+            add_remove(a, b, 1, true);
         else if (sscanf(line, "live %d %d", &a, &b) == 2)
             live(a, b);
         else if (strncmp(line, "write", 5) == 0)

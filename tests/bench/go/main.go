@@ -105,16 +105,25 @@ func (b *bench) scale(count int) int {
 func (b *bench) addRemove() {
 	b.section("C: add and remove, against Go's Profile.Add and Remove at the same depth")
 	for _, depth := range []int{6, 20, 34} {
-		fp := ask(b.fp, "addremove %d %d 1", depth, b.scale(60000))
-		nofp := ask(b.nofp, "addremove %d %d 1", depth, b.scale(60000))
-		peer := ask(b.peer, "addremove %d %d 1", depth, b.scale(12000))
-		if err := takeTurns(b.Rounds, fp, peer, nofp); err != nil {
-			b.add(row{What: fmt.Sprintf("%d frames", depth), Error: err.Error()})
-			continue
-		}
-		b.add(faster(fmt.Sprintf("%d frames, frame pointers", depth), fp.figure, "Go", peer.figure, 8))
-		b.add(faster(fmt.Sprintf("%d frames, no frame pointers", depth), nofp.figure, "Go", peer.figure, 8))
+		b.compareWithGo(fmt.Sprintf("%d frames", depth), fmt.Sprintf("addremove %d %%d 1", depth))
 	}
+	// A program seldom stands still: here consecutive stacks share their outer frames only.
+	for _, depth := range []int{20, 34} {
+		b.compareWithGo(fmt.Sprintf("%d frames, the last 5 differ", depth), fmt.Sprintf("changing %d %%d", depth))
+	}
+}
+
+// compareWithGo asks all three the same; format has a place for the count.
+func (b *bench) compareWithGo(what, format string) {
+	fp := ask(b.fp, format, b.scale(60000))
+	nofp := ask(b.nofp, format, b.scale(60000))
+	peer := ask(b.peer, format, b.scale(12000))
+	if err := takeTurns(b.Rounds, fp, peer, nofp); err != nil {
+		b.add(row{What: what, Error: err.Error()})
+		return
+	}
+	b.add(faster(what+", frame pointers", fp.figure, "Go", peer.figure, 8))
+	b.add(faster(what+", no frame pointers", nofp.figure, "Go", peer.figure, 8))
 }
 
 func (b *bench) twoThreads() {

@@ -93,6 +93,39 @@ func addRemove(depth, count, goroutines int) float64 {
 	return sum / float64(goroutines)
 }
 
+// takeWay goes one of 32 ways down to an Add and a Remove: at each of the levels the call is one of two.
+//
+//go:noinline
+func takeWay(way uint32, levels int, object *blob) {
+	if levels == 0 {
+		blobs.Add(object, 1)
+		blobs.Remove(object)
+	} else if way&1 != 0 {
+		takeWay(way>>1, levels-1, object)
+	} else {
+		takeWay(way>>1, levels-1, object)
+		runtime.KeepAlive(object)
+	}
+}
+
+// changing is addRemove where the last frames differ from call to call.
+func changing(depth, count int) float64 {
+	const levels = 5
+	base := framesAtOneLevel()
+	objects := makeObjects(objectCount)
+	var elapsed time.Duration
+	inGoroutine(func() {
+		dig(depth-base-levels, func() {
+			began := time.Now()
+			for i := 0; i < count; i++ {
+				takeWay(uint32(i)*2654435761>>16, levels, objects[i%objectCount])
+			}
+			elapsed = time.Since(began)
+		})
+	})
+	return float64(elapsed.Nanoseconds()) / float64(count)
+}
+
 // add times Add alone, as the Lua worker does: a thousand keys at a time, removed off the clock.
 func add(depth, rounds int) float64 {
 	base := framesAtOneLevel()
@@ -170,6 +203,8 @@ func runPeer() {
 		switch {
 		case matches(line, "addremove %d %d %d", &a, &b, &c):
 			fmt.Println(addRemove(a, b, c))
+		case matches(line, "changing %d %d", &a, &b):
+			fmt.Println(changing(a, b))
 		case matches(line, "add %d %d", &a, &b):
 			fmt.Println(add(a, b))
 		case matches(line, "live %d %d", &a, &b):
