@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * See registry.h.
+ * All profiles of the process, sorted by name; the calls that define and find them (cprof.h), and the end of
+ * a VM's state, whose entries leave them all (cprof_vm.h).
+ * Threads: any. Signals: unsafe.
  */
-#include "core/registry.h"
-
 #include "base/alloc.h"
 #include "base/error.h"
 #include "base/lock.h"
 #include "core/instance.h"
 #include "core/profile.h"
+#include "core/vm.h"
 
 #include <string.h>
 
@@ -138,8 +139,14 @@ int cprof_profiles(cprof_profile ***profiles, size_t *size)
     return 0;
 }
 
-void cprof__registry_remove_range(uint64_t low, uint64_t high)
+/* ---- States that end ---- */
+
+void cprof_vm_detach(cprof_vm_state *state)
 {
+    if (!state)
+        return;
+    uint64_t low = cprof__vm_key(state, 0), high = low + (UINT64_C(1) << CPROF__VM_KEY_COUNT_BITS);
+    cprof__vm_forget(state);
     cprof__lock_take(&lock);
     for (size_t i = 0; i < count; i++)
         cprof__entries_remove_range(&list[i]->entries, low, high);

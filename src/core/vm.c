@@ -11,7 +11,6 @@
 #include "base/error.h"
 #include "base/lock.h"
 #include "core/instance.h"
-#include "core/registry.h"
 
 #include <stdatomic.h>
 
@@ -140,10 +139,8 @@ void cprof_vm_adopt(cprof_vm_state *state)
     cprof__lock_give(&lock);
 }
 
-void cprof_vm_detach(cprof_vm_state *state)
+void cprof__vm_forget(cprof_vm_state *state)
 {
-    if (!state)
-        return;
     cprof__lock_take(&lock);
     cprof_vm_state **link = &states;
     while (*link && *link != state)
@@ -154,8 +151,6 @@ void cprof_vm_detach(cprof_vm_state *state)
     cprof__thread *thread = cprof__thread_self();
     if (thread && owned_by(state, thread))
         atomic_fetch_sub_explicit(&thread->vm_states, 1, memory_order_relaxed);
-    uint64_t low = CPROF__VM_KEY_BIT | state->number << CPROF__VM_KEY_COUNT_BITS;
-    cprof__registry_remove_range(low, low + (UINT64_C(1) << CPROF__VM_KEY_COUNT_BITS));
     cprof__free(state->api.slots);
     cprof__free(state);
 }

@@ -14,6 +14,9 @@
 #define CPROF__VM_KEY_BIT (UINT64_C(1) << 63)
 #define CPROF__VM_KEY_COUNT_BITS 37
 
+/* Ends STATE but for its entries (core/registry.c removes those). Threads: the owner. */
+void cprof__vm_forget(cprof_vm_state *state);
+
 /* KEY of STATE as a key of profiles. Threads: the owner. */
 uint64_t cprof__vm_key(const cprof_vm_state *state, uint64_t key);
 

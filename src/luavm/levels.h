@@ -14,6 +14,7 @@
 #include "luavm/variant.h"
 
 #include <stdint.h>
+#include <string.h>
 
 /* One level, and where the next one outward is to be found. */
 typedef struct cprof__level {
@@ -37,5 +38,18 @@ extern const cprof__levels *const cprof__levels_known[];
 
 /* The reader that fits the Lua of L, or NULL. Runs a little Lua code; may raise where memory is short. */
 const cprof__levels *cprof__levels_choose(lua_State *L);
+
+/* For readers. */
+static inline uint64_t cprof__word_at(const char *at)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+static inline const char *cprof__pointer_at(const char *at)
+{
+    return (const char *)(uintptr_t)cprof__word_at(at);
+}
 
 #endif

@@ -23,21 +23,14 @@
 /* Of a Closure. */
 #define IS_C_AT 10
 
-static const char *pointer_at(const char *at)
-{
-    const char *pointer;
-    memcpy(&pointer, at, sizeof pointer);
-    return pointer;
-}
-
 static void read(cprof__level *level)
 {
-    const char *closure = pointer_at(pointer_at(level->at + FUNC_AT));
+    const char *closure = cprof__pointer_at(cprof__pointer_at(level->at + FUNC_AT));
     int tail_calls;
     memcpy(&tail_calls, level->at + TAIL_CALLS_AT, sizeof tail_calls);
     level->closure = closure;
     level->is_lua = !closure[IS_C_AT];
-    level->pc = level->is_lua ? (uint64_t)(uintptr_t)pointer_at(level->at + PC_AT) : 0;
+    level->pc = level->is_lua ? (uint64_t)(uintptr_t)cprof__pointer_at(level->at + PC_AT) : 0;
     level->pc_known = true;
     level->tail_calls = level->is_lua ? tail_calls : 0;
 }
@@ -50,8 +43,8 @@ static bool first(lua_State *L, cprof__level *level)
     if (!lua_getstack(L, 0, &ar)) {
         return false;
     }
-    level->at = pointer_at((const char *)L + CI_AT);
-    level->base = pointer_at((const char *)L + BASE_CI_AT);
+    level->at = cprof__pointer_at((const char *)L + CI_AT);
+    level->base = cprof__pointer_at((const char *)L + BASE_CI_AT);
     if (ar.i_ci <= 0 || level->at - level->base != (ptrdiff_t)ar.i_ci * CALLINFO_SIZE) {
         return false;
     }

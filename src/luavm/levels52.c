@@ -6,8 +6,6 @@
  */
 #include "luavm/levels.h"
 
-#include <string.h>
-
 #if LUA_VERSION_NUM == 502
 #define STATUS_AT 34
 #define PC_AT 56
@@ -28,24 +26,12 @@
 #define TAG_MASK 0x3f
 #define TAG_LUA_FUNCTION 6
 
-static uint64_t word_at(const char *at)
-{
-    uint64_t word;
-    memcpy(&word, at, sizeof word);
-    return word;
-}
-
-static const char *pointer_at(const char *at)
-{
-    return (const char *)(uintptr_t)word_at(at);
-}
-
 static void read(cprof__level *level)
 {
-    const char *slot = pointer_at(level->at);
-    level->closure = pointer_at(slot);
+    const char *slot = cprof__pointer_at(level->at);
+    level->closure = cprof__pointer_at(slot);
     level->is_lua = (slot[TAG_AT] & TAG_MASK) == TAG_LUA_FUNCTION;
-    level->pc = level->is_lua ? word_at(level->at + PC_AT) : 0;
+    level->pc = level->is_lua ? cprof__word_at(level->at + PC_AT) : 0;
     level->pc_known = true;
     level->tail_calls = ((unsigned char)level->at[STATUS_AT] & TAIL_BIT) != 0;
 }
@@ -64,8 +50,8 @@ static bool first(lua_State *L, cprof__level *level)
 
 static bool next(cprof__level *level)
 {
-    const char *outer = pointer_at(level->at + PREVIOUS_AT);
-    if (!outer || !pointer_at(outer + PREVIOUS_AT)) {
+    const char *outer = cprof__pointer_at(level->at + PREVIOUS_AT);
+    if (!outer || !cprof__pointer_at(outer + PREVIOUS_AT)) {
         return false;
     }
     level->at = outer;

@@ -29,21 +29,9 @@
 #define TYPE_FULL_MASK 7
 #define TYPE_VARARG 3
 
-static uint64_t word_at(const char *at)
-{
-    uint64_t word;
-    memcpy(&word, at, sizeof word);
-    return word;
-}
-
-static const char *pointer_at(const char *at)
-{
-    return (const char *)(uintptr_t)word_at(at);
-}
-
 static const char *function_of(const char *frame)
 {
-    return (const char *)(uintptr_t)(word_at(frame - SLOT) & POINTER_MASK);
+    return (const char *)(uintptr_t)(cprof__word_at(frame - SLOT) & POINTER_MASK);
 }
 
 static void read(cprof__level *level)
@@ -65,9 +53,9 @@ static uint64_t caller_distance(uint64_t pc)
 static bool first(lua_State *L, cprof__level *level)
 {
     lua_Debug ar;
-    const char *state = (const char *)L, *stack = pointer_at(state + STACK_AT);
-    const char *base = pointer_at(state + BASE_AT), *top = pointer_at(state + TOP_AT);
-    const char *max = pointer_at(state + MAX_AT);
+    const char *state = (const char *)L, *stack = cprof__pointer_at(state + STACK_AT);
+    const char *base = cprof__pointer_at(state + BASE_AT), *top = cprof__pointer_at(state + TOP_AT);
+    const char *max = cprof__pointer_at(state + MAX_AT);
     /* In a LuaJIT of another layout these are no such pointers. */
     if (stack >= base || base > top || top > max || max - stack > STACK_BYTES_MAX ||
         ((uintptr_t)stack | (uintptr_t)base) % SLOT != 0 || !lua_getstack(L, 0, &ar)) {
@@ -90,7 +78,7 @@ static bool next(cprof__level *level)
     const char *frame = level->at;
     bool passed_over = true; /* a vararg function has two frames */
     while (passed_over) {
-        uint64_t word = word_at(frame);
+        uint64_t word = cprof__word_at(frame);
         bool is_lua = (word & TYPE_MASK) == TYPE_LUA;
         uint64_t distance = is_lua ? caller_distance(word) : word & ~(uint64_t)TYPE_FULL_MASK;
         if (distance == 0 || distance >= (uint64_t)(frame - level->base)) {
