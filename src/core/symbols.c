@@ -205,6 +205,15 @@ static int new_symbol(const cprof__symbol *from, const cprof__symbol **out)
     return CPROF_OK;
 }
 
+/* The outermost function's name: the source's, but where that is the symbol's behind underscores (a library's own
+ * alias, `__qsort_r`), the symbol's. NULL: neither is known. */
+static const char *best_name(const char *dwarf, const char *symbol)
+{
+    if (!dwarf || !symbol)
+        return dwarf ? dwarf : symbol;
+    return strcmp(dwarf + strspn(dwarf, "_"), symbol) == 0 ? symbol : dwarf;
+}
+
 static int make_symbol(uint64_t address, const cprof__mapping *mapping, uint32_t era,
                        const cprof__symbol **out)
 {
@@ -221,7 +230,7 @@ static int make_symbol(uint64_t address, const cprof__mapping *mapping, uint32_t
         return count;
     if (!count)
         count = 1;
-    const char *name = frames[count - 1].function ? frames[count - 1].function : o.name;
+    const char *name = best_name(frames[count - 1].function, o.name);
     if (!name)
         name = native_name(mapping, o.start);
     symbol.named = name != NULL;

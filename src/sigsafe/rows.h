@@ -15,15 +15,15 @@
 
 /* How the CFA (the stack pointer before the call) is found. OFFSET is the rule's. */
 enum cprof__rule_kind {
-    CPROF__RULE_NONE,       /* nothing is known of the pc; never in a table */
-    CPROF__RULE_SP,         /* sp + offset */
-    CPROF__RULE_FP,         /* fp + offset */
-    CPROF__RULE_FP_DEREF,   /* the word at fp + offset: GCC realigned the stack. fp itself is saved at [fp] */
-    CPROF__RULE_SP_DEREF,   /* the word at sp + offset, plus 8: hand-written code that realigned the stack */
-    CPROF__RULE_PLT,        /* sp + 8, or sp + 16 where pc & 15 >= offset: the entry has pushed its number */
-    CPROF__RULE_SIGNAL,     /* sp points at a ucontext_t: the frame that a signal interrupted is there */
-    CPROF__RULE_FRAME,      /* no row: fp may head a chain of frames */
-    CPROF__RULE_END,        /* the outermost frame */
+    CPROF__RULE_NONE,     /* nothing is known of the pc; never in a table */
+    CPROF__RULE_SP,       /* sp + offset */
+    CPROF__RULE_FP,       /* fp + offset */
+    CPROF__RULE_FP_DEREF, /* the word at fp + offset: GCC realigned the stack. fp itself is saved at [fp] */
+    CPROF__RULE_SP_DEREF, /* the word at sp + offset, plus 8: hand-written code that realigned the stack */
+    CPROF__RULE_PLT,      /* sp + 8, or sp + 16 where pc & 15 >= offset: the entry has pushed its number */
+    CPROF__RULE_SIGNAL,   /* sp points at a ucontext_t: the frame that a signal interrupted is there */
+    CPROF__RULE_FRAME,    /* no row: fp may head a chain of frames */
+    CPROF__RULE_END,      /* the outermost frame; with offset 1 its pc is the one behind what was looked up */
     CPROF__RULE_UNSUPPORTED /* a row says more than a rule can hold */
 };
 
