@@ -79,7 +79,8 @@ serve() {
     SERVERS+=($!)
     local attempt
     for attempt in $(seq 100); do
-        URL=$(grep -oE -m1 'http://(127\.0\.0\.1|localhost):[0-9]+' "$SERVER_LOG") && return 0
+        URL=$(grep -oE -m1 'http://(127\.0\.0\.1|localhost):[0-9]+' "$SERVER_LOG") &&
+            URL=${URL/localhost/127.0.0.1} && return 0
         kill -0 "${SERVERS[-1]}" 2>/dev/null || break
         sleep 0.1
     done
