@@ -50,7 +50,7 @@ static cprof__rule rule_of(const machine *m)
         return CPROF__RULE_SIGNAL;
     if (s->ra.place == PLACE_UNDEFINED)
         return CPROF__RULE_END;
-    if (s->ra.place != PLACE_CFA || s->ra.offset != -8)
+    if (s->cfa == CPROF__RULE_UNSUPPORTED || s->ra.place != PLACE_CFA || s->ra.offset != -8)
         return CPROF__RULE_UNSUPPORTED;
     if (s->cfa == CPROF__RULE_PLT)
         return cprof__rule_make(s->cfa, s->cfa_offset, 0);

@@ -277,7 +277,7 @@ static bool find_entries(parser *p)
     if (count_encoding == DW_EH_PE_omit || table_encoding == DW_EH_PE_omit)
         return scan_entries(p, section);
     uint64_t count = plain(&c, count_encoding);
-    for (uint64_t i = 0; i < count && cprof__cursor_left(&c); i++) {
+    for (uint64_t i = 0; i < count && cprof__cursor_left(&c) && !c.bad; i++) {
         entry e;
         e.start = encoded(s, &c, table_encoding);
         e.at = encoded(s, &c, table_encoding);
