@@ -256,7 +256,7 @@ static void test_damaged(void **state)
         uint8_t *copy = dup_segment(whole + offset, end - offset);
         /* A damaged header hides all the rest, so that is done in some rounds only. */
         uint64_t from = round % 3 ? 64 : 0, room = end - offset;
-        for (int i = 0; i < 1 + round % 200 && room > from; i++)
+        for (int i = 0; i < 1 + round % 60 && room > from; i++)
             copy[from + next_random(&random) % (from || i % 4 ? room - from : 64)] =
                 (uint8_t)next_random(&random);
         damaged.bytes = copy;
@@ -265,7 +265,7 @@ static void test_damaged(void **state)
         cprof__rows *rows;
         assert_int_equal(cprof__ehframe_parse(&damaged, &rows), 0);
         check_order(rows);
-        useful += rows->function_count > 10;
+        useful += rows->function_count > 1;
         for (int i = 0; i < 100; i++) {
             uint64_t at = next_random(&random) % (s.limit + 1000);
             cprof__rule rule = cprof__rows_rule(rows, at);
