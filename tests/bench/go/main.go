@@ -14,10 +14,11 @@ import (
 )
 
 var (
-	quick = flag.Bool("quick", false, "few rounds")
-	json_ = flag.String("json", "", "also write the figures to this `file`")
-	build = flag.String("build", "build/release", "the `folder` of the build")
-	root  = flag.String("root", ".", "the `folder` of the sources")
+	quick  = flag.Bool("quick", false, "few rounds")
+	json_  = flag.String("json", "", "also write the figures to this `file`")
+	readme = flag.String("readme", "", "also write the figures into this `file`")
+	build  = flag.String("build", "build/release", "the `folder` of the build")
+	root   = flag.String("root", ".", "the `folder` of the sources")
 )
 
 var runtimes = []string{"lua5.1", "lua5.2", "lua5.3", "lua5.4", "luajit"}
@@ -103,18 +104,18 @@ func (b *bench) scale(count int) int {
 }
 
 func (b *bench) addRemove() {
-	b.section("C: add and remove, against Go's Profile.Add and Remove at the same depth")
+	b.section("C add+remove", "C: add and remove, against Go's Profile.Add and Remove at the same depth")
 	for _, depth := range []int{6, 20, 34} {
-		b.compareWithGo(fmt.Sprintf("%d frames", depth), fmt.Sprintf("addremove %d %%d 1", depth))
+		b.compareWithGo(fmt.Sprintf("%d frames", depth), fmt.Sprintf("addremove %d %%d 1", depth), 8)
 	}
-	// A program seldom stands still: here consecutive stacks share their outer frames only.
+	// A program seldom stands still: here consecutive stacks share their outer frames only. No bar asks for it.
 	for _, depth := range []int{20, 34} {
-		b.compareWithGo(fmt.Sprintf("%d frames, the last 5 differ", depth), fmt.Sprintf("changing %d %%d", depth))
+		b.compareWithGo(fmt.Sprintf("%d frames, the last 5 differ", depth), fmt.Sprintf("changing %d %%d", depth), 0)
 	}
 }
 
 // compareWithGo asks all three the same; format has a place for the count.
-func (b *bench) compareWithGo(what, format string) {
+func (b *bench) compareWithGo(what, format string, bar float64) {
 	fp := ask(b.fp, format, b.scale(60000))
 	nofp := ask(b.nofp, format, b.scale(60000))
 	peer := ask(b.peer, format, b.scale(12000))
@@ -122,17 +123,17 @@ func (b *bench) compareWithGo(what, format string) {
 		b.add(row{What: what, Error: err.Error()})
 		return
 	}
-	b.add(faster(what+", frame pointers", fp.figure, "Go", peer.figure, 8))
-	b.add(faster(what+", no frame pointers", nofp.figure, "Go", peer.figure, 8))
+	b.add(faster(what+", frame pointers", fp.figure, "Go", peer.figure, bar))
+	b.add(faster(what+", no frame pointers", nofp.figure, "Go", peer.figure, bar))
 }
 
 func (b *bench) twoThreads() {
-	b.section("The same at 20 frames from 2 threads at once, each with its own objects: time on each thread")
+	b.section("C add+remove, 2 threads", "The same at 20 frames from 2 threads at once: time on each thread")
 	one := []*question{ask(b.fp, "addremove 20 %d 1", b.scale(60000)), ask(b.nofp, "addremove 20 %d 1", b.scale(60000)),
 		ask(b.peer, "addremove 20 %d 1", b.scale(12000))}
 	two := []*question{ask(b.fp, "addremove 20 %d 2", b.scale(60000)), ask(b.nofp, "addremove 20 %d 2", b.scale(60000)),
 		ask(b.peer, "addremove 20 %d 2", b.scale(12000))}
-	if err := takeTurns(b.Rounds, one[0], two[0], one[1], two[1], one[2], two[2]); err != nil {
+	if err := takeTurns(3*b.Rounds, one[0], two[0], one[1], two[1], one[2], two[2]); err != nil {
 		b.add(row{What: "2 threads", Error: err.Error()})
 		return
 	}
@@ -142,7 +143,7 @@ func (b *bench) twoThreads() {
 }
 
 func (b *bench) luaAdd() {
-	b.section("Lua: add at 20 Lua levels; removing is off the clock on both sides")
+	b.section("Lua add, 20 levels", "Lua: add at 20 Lua levels; removing is off the clock on both sides")
 	for _, name := range runtimes {
 		add := ask(b.lua[name], "add 20 %d", b.scale(12))
 		walk := ask(b.lua[name], "walk 20 %d", b.scale(12))
@@ -162,7 +163,7 @@ func (b *bench) luaAdd() {
 
 // memory asks processes that have done nothing else.
 func (b *bench) memory() {
-	b.section("Memory of a live entry, 40 stacks shared; what the keys themselves take is not in it")
+	b.section("memory an entry", "Memory of a live entry, 40 stacks shared; what the keys themselves take is not in it")
 	counts := []int{100000, 1000000}
 	if *quick {
 		counts = counts[:1]
@@ -194,7 +195,7 @@ func (b *bench) memoryOf(name string, who *worker, count int, bar float64) {
 }
 
 func (b *bench) write() {
-	b.section("Writing 100,000 live entries on 40 stacks, against Go's WriteTo")
+	b.section("write 100,000 entries", "Writing 100,000 live entries on 40 stacks, against Go's WriteTo")
 	b.fp.stop()
 	b.peer.stop()
 	ours, theirs := ask(b.fp, "write"), ask(b.peer, "write")
@@ -243,6 +244,11 @@ func main() {
 	fmt.Printf("\n%d figures, %d bars missed\n", len(b.Rows), b.missed)
 	if *json_ != "" {
 		if err := b.writeJSON(*json_); err != nil {
+			fatal(err)
+		}
+	}
+	if *readme != "" {
+		if err := b.writeReadme(*readme); err != nil {
 			fatal(err)
 		}
 	}

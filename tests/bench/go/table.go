@@ -37,16 +37,20 @@ type row struct {
 	Bar   string  `json:"bar,omitempty"`
 	Met   *bool   `json:"met,omitempty"`
 	Error string  `json:"error,omitempty"`
+
+	section string // in front of What, where the section's title does not stand above
 }
 
 type table struct {
 	Machine string `json:"machine"`
 	Rounds  int    `json:"rounds"`
 	Rows    []row  `json:"rows"`
+	prefix  string
 	missed  int
 }
 
 func (t *table) add(r row) {
+	r.section = t.prefix
 	t.Rows = append(t.Rows, r)
 	if r.Error != "" || (r.Met != nil && !*r.Met) {
 		t.missed++
@@ -54,7 +58,9 @@ func (t *table) add(r row) {
 	fmt.Println(r)
 }
 
-func (t *table) section(title string) {
+// section begins one; prefix says in a word what its rows are about.
+func (t *table) section(prefix, title string) {
+	t.prefix = prefix + ": "
 	fmt.Printf("\n%s\n", title)
 }
 
@@ -92,12 +98,15 @@ func figure(value float64, unit string) string {
 	return fmt.Sprintf("%.0f %s", value, unit)
 }
 
-// faster is met where the peer takes at least bar times as long.
+// faster is met where the peer takes at least bar times as long; no bar where it is 0.
 func faster(what string, ours series, peer string, theirs series, bar float64) row {
 	ratio := theirs.median() / ours.median()
-	met := ratio >= bar
-	return row{What: what, Ours: ours.median(), Peer: peer, Their: theirs.median(), Unit: "ns", Ratio: ratio,
-		Bar: fmt.Sprintf(">= %gx faster", bar), Met: &met}
+	r := row{What: what, Ours: ours.median(), Peer: peer, Their: theirs.median(), Unit: "ns", Ratio: ratio}
+	if bar != 0 {
+		met := ratio >= bar
+		r.Bar, r.Met = fmt.Sprintf(">= %gx faster", bar), &met
+	}
+	return r
 }
 
 // atMost is met where ours takes at most bar times what the peer takes; no bar where it is 0.

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+
+package main
+
+// The figures in the README: a table between two marks, written by the run that measured them.
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+const (
+	readmeBegin = "<!-- figures: scripts/bench custom --readme -->\n"
+	readmeEnd   = "<!-- end of figures -->\n"
+)
+
+// markdown shows the rows that have a bar or a peer; of the figures for memory the resident ones, the larger.
+func (t *table) markdown() string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s, %s; medians of %d rounds in which ours and the peer took turns.\n\n", t.Machine,
+		time.Now().UTC().Format("January 2006"), t.Rounds)
+	text.WriteString("| | cprof | peer | ratio | bar |\n| --- | ---: | ---: | ---: | --- |\n")
+	for _, r := range t.Rows {
+		if r.Error != "" || (r.Met == nil && r.Peer == "") || strings.HasSuffix(r.What, ", allocated") {
+			continue
+		}
+		peer, ratio, bar := "", "", ""
+		if r.Peer != "" {
+			peer, ratio = r.Peer+" "+figure(r.Their, r.Unit), fmt.Sprintf("%.2f", r.Ratio)
+		}
+		if r.Met != nil {
+			bar = r.Bar + map[bool]string{true: "", false: " (missed)"}[*r.Met]
+		}
+		fmt.Fprintf(&text, "| %s | %s | %s | %s | %s |\n", r.section+r.What, figure(r.Ours, r.Unit), peer, ratio, bar)
+	}
+	return text.String()
+}
+
+func (t *table) writeReadme(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	before, rest, found := strings.Cut(string(text), readmeBegin)
+	_, after, ended := strings.Cut(rest, readmeEnd)
+	if !found || !ended {
+		return fmt.Errorf("%s has no place for the figures", path)
+	}
+	return os.WriteFile(path, []byte(before+readmeBegin+t.markdown()+readmeEnd+after), 0o644)
+}
