@@ -22,9 +22,10 @@ typedef struct cprof__level {
     uint64_t pc;    /* of a Lua function: where it is, equal only on equal lines; 0 where that is not known */
     int tail_calls; /* how many calls were lost between this level and the next */
     bool is_lua;
-    bool pc_known;         /* false: of this level the line must be asked */
-    int number;            /* for lua_getstack */
-    const char *at, *base; /* the reader's */
+    bool pc_known;           /* false: of this level the line must be asked */
+    int number;              /* for lua_getstack */
+    const char *at, *base;   /* the reader's */
+    const lua_State *thread; /* likewise */
 } cprof__level;
 
 typedef struct cprof__levels {

@@ -63,6 +63,7 @@ static bool first(lua_State *L, cprof__level *level)
     }
     level->at = base - SLOT;
     level->base = stack + SLOT;
+    level->thread = L;
     if ((level->at - stack) / SLOT != (ar.i_ci & 0xffff)) {
         return false;
     }
@@ -76,7 +77,8 @@ static bool first(lua_State *L, cprof__level *level)
 static bool next(cprof__level *level)
 {
     const char *frame = level->at;
-    bool passed_over = true; /* a vararg function has two frames */
+    bool passed_over =
+        true; /* a vararg function has two frames, and errors may leave one of the thread itself */
     while (passed_over) {
         uint64_t word = cprof__word_at(frame);
         bool is_lua = (word & TYPE_MASK) == TYPE_LUA;
@@ -85,7 +87,8 @@ static bool next(cprof__level *level)
             return false;
         }
         frame -= distance;
-        passed_over = (word & TYPE_FULL_MASK) == TYPE_VARARG;
+        passed_over =
+            (word & TYPE_FULL_MASK) == TYPE_VARARG || function_of(frame) == (const char *)level->thread;
         level->pc = is_lua ? word : 0;
         level->pc_known = is_lua;
     }

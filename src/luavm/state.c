@@ -2,11 +2,12 @@
  *
  * Attaching and detaching Lua states, and knowing when the collector has been at work.
  *
- * Closures can only be freed, and their addresses reused, after a cycle of the collector has marked what
- * lives. A sentinel, an object that only a weak table refers to, is gone from that table from that very
- * moment, so one read of the table tells whether what was remembered by pointer still holds. A spare one,
- * which the registry keeps, then takes its place, since a walk must not allocate; the finalizer of the old
- * one makes the next spare.
+ * Closures can only be freed, and their addresses reused, after a cycle of the collector has marked what lives. A
+ * sentinel, an object that only a weak table refers to, is gone from that table from that very moment, so one read of
+ * the table tells whether what was remembered by pointer still holds. A walk must not allocate, so a spare one, which
+ * the registry keeps, then takes its place; at the end of the cycle the old one's finalizer puts a new one there.
+ * The spare will not do for longer: it may be old, and a collector with generations frees young closures before
+ * old sentinels.
  */
 #include "luavm/state.h"
 
@@ -31,46 +32,72 @@ static cprof__luavm *find_block(lua_State *L)
 
 /* ---- Generations ---- */
 
-void cprof__luavm_follow_collector(cprof__luavm *vm, lua_State *L)
+typedef struct sentinel {
+    cprof__luavm *vm;
+    bool spare; /* made as one */
+} sentinel;
+
+static const sentinel *current_sentinel(const cprof__luavm *vm, lua_State *L)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->weak_ref);
     lua_rawgeti(L, -1, CPROF__WEAK_SENTINEL);
-    if (lua_touserdata(L, -1)) {
-        lua_pop(L, 2);
-        return;
-    }
-    /* Until there is a spare one, each walk is a generation. */
-    vm->generation++;
-    vm->orphan = NULL;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->spare_ref);
-    lua_rawseti(L, -3, CPROF__WEAK_SENTINEL);
-    lua_pushboolean(L, 0);
-    lua_rawseti(L, LUA_REGISTRYINDEX, vm->spare_ref);
+    const sentinel *current = lua_touserdata(L, -1);
     lua_pop(L, 2);
+    return current;
 }
 
-/* Sees to it that there are a sentinel and a spare one. May raise. */
-static void make_sentinels(cprof__luavm *vm, lua_State *L)
+/* Makes the object on top of the stack (false: none) the sentinel, and pops it. */
+static void begin_generation(cprof__luavm *vm, lua_State *L)
 {
-    cprof__luavm_follow_collector(vm, L);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->spare_ref);
-    bool missing = !lua_touserdata(L, -1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->weak_ref);
+    lua_insert(L, -2);
+    lua_rawseti(L, -2, CPROF__WEAK_SENTINEL);
     lua_pop(L, 1);
-    if (!missing) {
+    vm->generation++;
+    vm->orphan = NULL;
+}
+
+void cprof__luavm_follow_collector(cprof__luavm *vm, lua_State *L)
+{
+    if (current_sentinel(vm, L)) {
         return;
     }
-    cprof__luavm **spare = lua_newuserdata(L, sizeof *spare);
-    *spare = vm;
+    /* Where the spare one is used up, each walk is a generation until the end of the cycle. */
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->spare_ref);
+    begin_generation(vm, L);
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, LUA_REGISTRYINDEX, vm->spare_ref);
+}
+
+static void push_sentinel(cprof__luavm *vm, lua_State *L, bool spare)
+{
+    sentinel *made = lua_newuserdata(L, sizeof *made);
+    *made = (sentinel){vm, spare};
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->sentinel_ref);
     lua_setmetatable(L, -2);
-    lua_rawseti(L, LUA_REGISTRYINDEX, vm->spare_ref);
+}
+
+/* Sees to it that there are a new sentinel and a spare one. May raise. */
+static void make_sentinels(cprof__luavm *vm, lua_State *L)
+{
+    const sentinel *current = current_sentinel(vm, L);
+    if (!current || current->spare) {
+        push_sentinel(vm, L, false);
+        begin_generation(vm, L);
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->spare_ref);
+    if (!lua_touserdata(L, -1)) {
+        push_sentinel(vm, L, true);
+        lua_rawseti(L, LUA_REGISTRYINDEX, vm->spare_ref);
+    }
+    lua_pop(L, 1);
 }
 
 static int sentinel_gc(lua_State *L)
 {
-    cprof__luavm *vm = *(cprof__luavm **)lua_touserdata(L, 1);
-    if (vm->state) {
-        make_sentinels(vm, L);
+    const sentinel *dead = lua_touserdata(L, 1);
+    if (dead->vm->state) {
+        make_sentinels(dead->vm, L);
     }
     return 0;
 }
@@ -184,7 +211,6 @@ int cprof_lua_attach(lua_State *L)
         vm = new_block(L);
     }
     vm->main = cprof__lua_main(L);
-    make_sentinels(vm, L); /* one becomes the sentinel */
     make_sentinels(vm, L);
     int status = intern_fixed(vm);
     if (status == 0) {
