@@ -18,6 +18,7 @@ enum cprof__rank {
     CPROF__RANK_VM,        /* core/vm.c: the attached states and who owns them */
     CPROF__RANK_SHARD,     /* core/entries.c, events.c: one part of a profile (one at a time) */
     CPROF__RANK_SYMBOLS,   /* core/symbols.c: libdw and its cache */
+    CPROF__RANK_NAMES,     /* core/nativenames.c: names that VMs gave */
     CPROF__RANK_CODE,      /* core/code.c: the loaded objects and their rows */
     CPROF__RANK_STACKS,    /* core/stacks.c: adding a stack (lookups take no lock) */
     CPROF__RANK_LABELS,    /* core/labels.c: adding a label set */

@@ -10,6 +10,7 @@
 #include "base/lock.h"
 #include "base/strings.h"
 #include "core/calltarget.h"
+#include "core/nativenames.h"
 #include "core/symfile.h"
 #include "cprof.h"
 
@@ -26,24 +27,12 @@ static cprof__strings strings; /* what they point at */
 typedef struct found {
     uint64_t address;
     const cprof__symbol *symbol;
-    uint32_t
-        natives_seen; /* of an unnamed one: how many native names there were when it was last looked at */
+    uint32_t names_seen; /* of an unnamed one: how many native names there were when it was last looked at */
 } found;
 
 static found *cache;
 static uint32_t cache_count, cache_room;
 static cprof__map cache_map, stray_map; /* of addresses in a mapping; in none */
-
-/* Names that a VM gave to functions without a symbol. */
-typedef struct native {
-    const cprof__mapping *mapping;
-    uint64_t entry;
-    const char *name;
-} native;
-
-static native *natives;
-static uint32_t native_count, native_room;
-static cprof__map native_map;
 
 /* TEXT kept for ever; NULL where memory ran out. */
 static const char *keep(const char *text)
@@ -65,35 +54,6 @@ static bool reserve(void **array, uint32_t count, uint32_t *room, size_t size)
     return true;
 }
 
-/* ---- Native names ---- */
-
-static bool native_equal(const void *context, uint32_t number)
-{
-    const native *wanted = context;
-    return natives[number].entry == wanted->entry && natives[number].mapping == wanted->mapping;
-}
-
-static const char *native_name(const cprof__mapping *mapping, uint64_t entry)
-{
-    native wanted = {mapping, entry, NULL};
-    int64_t number = cprof__map_find(&native_map, cprof__hash_word(0, entry), native_equal, &wanted);
-    return number < 0 ? NULL : natives[number].name;
-}
-
-static int add_native(const cprof__mapping *mapping, uint64_t entry, const char *name)
-{
-    if (native_name(mapping, entry))
-        return CPROF_OK;
-    const char *kept = keep(name);
-    if (!kept || !reserve((void **)&natives, native_count, &native_room, sizeof *natives))
-        return CPROF_ENOMEM;
-    natives[native_count] = (native){mapping, entry, kept};
-    if (!cprof__map_add(&native_map, cprof__hash_word(0, entry), native_count))
-        return CPROF_ENOMEM;
-    native_count++;
-    return CPROF_OK;
-}
-
 int cprof__symbols_name_native(uint64_t entry, const char *name)
 {
     const cprof__mapping *mapping = cprof__code_mapping(entry, cprof__code_era());
@@ -103,10 +63,7 @@ int cprof__symbols_name_native(uint64_t entry, const char *name)
         if (!mapping)
             return error;
     }
-    cprof__lock_take(&lock);
-    int error = add_native(mapping, entry, name);
-    cprof__lock_give(&lock);
-    return error;
+    return cprof__nativenames_add(mapping, entry, name);
 }
 
 /* ---- Making a symbol ---- */
@@ -232,7 +189,7 @@ static int make_symbol(uint64_t address, const cprof__mapping *mapping, uint32_t
         count = 1;
     const char *name = best_name(frames[count - 1].function, o.name);
     if (!name)
-        name = native_name(mapping, o.start);
+        name = cprof__nativenames_find(mapping, o.start);
     symbol.named = name != NULL;
     if (!name)
         name = invented_name(mapping, o.start ? o.start : address);
@@ -265,11 +222,12 @@ static bool found_equal(const void *context, uint32_t number)
     return !mapping || (w->era >= mapping->era_first && w->era < cprof__code_era_limit(mapping));
 }
 
-static int remember(cprof__map *map, uint64_t hash, uint64_t address, const cprof__symbol *symbol)
+static int remember(cprof__map *map, uint64_t hash, uint64_t address, const cprof__symbol *symbol,
+                    uint32_t names_seen)
 {
     if (!reserve((void **)&cache, cache_count, &cache_room, sizeof *cache))
         return CPROF_ENOMEM;
-    cache[cache_count] = (found){address, symbol, native_count};
+    cache[cache_count] = (found){address, symbol, names_seen};
     if (!cprof__map_add(map, hash, cache_count))
         return CPROF_ENOMEM;
     cache_count++;
@@ -280,7 +238,8 @@ static int remember(cprof__map *map, uint64_t hash, uint64_t address, const cpro
 static int rename_found(found *f)
 {
     const cprof__symbol *old = f->symbol;
-    const char *name = native_name(old->mapping, old->function_start);
+    uint32_t names_seen = cprof__nativenames_count(); /* before the look, so that none is missed */
+    const char *name = cprof__nativenames_find(old->mapping, old->function_start);
     if (name) {
         cprof__symbol symbol = *old;
         cprof__dwarf_frame frame = {.file = old->lines[0].file, .line = old->lines[0].line};
@@ -290,7 +249,7 @@ static int rename_found(found *f)
         if (error)
             return error;
     }
-    f->natives_seen = native_count;
+    f->names_seen = names_seen;
     return CPROF_OK;
 }
 
@@ -301,7 +260,8 @@ static int find(uint64_t address, uint32_t era, const cprof__symbol **out)
     int64_t number = cprof__map_find(&cache_map, hash, found_equal, &w);
     if (number >= 0) {
         found *f = &cache[number];
-        int error = f->symbol->named || f->natives_seen == native_count ? CPROF_OK : rename_found(f);
+        int error =
+            f->symbol->named || f->names_seen == cprof__nativenames_count() ? CPROF_OK : rename_found(f);
         if (!error)
             *out = f->symbol;
         return error;
@@ -315,9 +275,10 @@ static int find(uint64_t address, uint32_t era, const cprof__symbol **out)
         return CPROF_OK;
     }
     const cprof__symbol *symbol;
+    uint32_t names_seen = cprof__nativenames_count();
     int error = mapping ? make_symbol(address, mapping, era, &symbol) : make_stray(&symbol);
     if (!error)
-        error = remember(map, hash, address, symbol);
+        error = remember(map, hash, address, symbol, names_seen);
     if (!error)
         *out = symbol;
     return error;
