@@ -96,10 +96,13 @@ static void add_remove_loop(void *context)
     task *run = context;
     void **objects = *run->objects;
     int status = 0; /* not in *run: the tasks of two threads share a cache line */
-    pthread_barrier_wait(run->start);
-    int64_t began = bench_now_ns();
-    for (int i = 0; i < run->count; i++) {
-        void *object = objects[i % OBJECTS];
+    int64_t began = 0;
+    for (int i = -OBJECTS; i < run->count; i++) { /* below 0 to warm up */
+        if (i == 0) {
+            pthread_barrier_wait(run->start);
+            began = bench_now_ns();
+        }
+        void *object = objects[(i + OBJECTS) % OBJECTS];
         status |= cprof_profile_add(blobs, object, 1);
         status |= cprof_profile_remove(blobs, object);
     }
@@ -125,10 +128,12 @@ __attribute__((noinline)) static void take_way(unsigned way, int levels, task *r
 static void changing_loop(void *context)
 {
     task *run = context;
-    pthread_barrier_wait(run->start);
-    int64_t began = bench_now_ns();
-    for (int i = 0; i < run->count; i++)
-        take_way((unsigned)i * 2654435761u >> 16, CHANGING, run, (*run->objects)[i % OBJECTS]);
+    int64_t began = 0;
+    for (int i = -OBJECTS; i < run->count; i++) {
+        if (i == 0)
+            began = bench_now_ns();
+        take_way((unsigned)i * 2654435761u >> 16, CHANGING, run, (*run->objects)[(i + OBJECTS) % OBJECTS]);
+    }
     run->elapsed_ns = bench_now_ns() - began;
 }
 

@@ -42,9 +42,9 @@ func newBench() *bench {
 		fatal(err)
 	}
 	b := &bench{lua: map[string]*worker{}}
-	b.Rounds = 15
+	b.Rounds = 100
 	if *quick {
-		b.Rounds = 5
+		b.Rounds = 20
 	}
 	b.Machine = machine()
 	b.peer = newWorker("go", self, "peer")
@@ -96,12 +96,13 @@ func takeTurns(rounds int, questions ...*question) error {
 	return nil
 }
 
-func (b *bench) scale(count int) int {
-	if *quick {
-		return count / 4
-	}
-	return count
-}
+// How much one question measures: a millisecond or two, less than a time slice, so that what else runs on the machine
+// spoils some rounds and not a part of every one. There are the more rounds.
+const (
+	oursCount = 8000
+	peerCount = 1200
+	luaRounds = 2
+)
 
 func (b *bench) addRemove() {
 	b.section("C add+remove", "C: add and remove, against Go's Profile.Add and Remove at the same depth")
@@ -116,9 +117,9 @@ func (b *bench) addRemove() {
 
 // compareWithGo asks all three the same; format has a place for the count.
 func (b *bench) compareWithGo(what, format string, bar float64) {
-	fp := ask(b.fp, format, b.scale(60000))
-	nofp := ask(b.nofp, format, b.scale(60000))
-	peer := ask(b.peer, format, b.scale(12000))
+	fp := ask(b.fp, format, oursCount)
+	nofp := ask(b.nofp, format, oursCount)
+	peer := ask(b.peer, format, peerCount)
 	if err := takeTurns(b.Rounds, fp, peer, nofp); err != nil {
 		b.add(row{What: what, Error: err.Error()})
 		return
@@ -129,11 +130,11 @@ func (b *bench) compareWithGo(what, format string, bar float64) {
 
 func (b *bench) twoThreads() {
 	b.section("C add+remove, 2 threads", "The same at 20 frames from 2 threads at once: time on each thread")
-	one := []*question{ask(b.fp, "addremove 20 %d 1", b.scale(60000)), ask(b.nofp, "addremove 20 %d 1", b.scale(60000)),
-		ask(b.peer, "addremove 20 %d 1", b.scale(12000))}
-	two := []*question{ask(b.fp, "addremove 20 %d 2", b.scale(60000)), ask(b.nofp, "addremove 20 %d 2", b.scale(60000)),
-		ask(b.peer, "addremove 20 %d 2", b.scale(12000))}
-	if err := takeTurns(3*b.Rounds, one[0], two[0], one[1], two[1], one[2], two[2]); err != nil {
+	one := []*question{ask(b.fp, "addremove 20 %d 1", oursCount), ask(b.nofp, "addremove 20 %d 1", oursCount),
+		ask(b.peer, "addremove 20 %d 1", peerCount)}
+	two := []*question{ask(b.fp, "addremove 20 %d 2", oursCount), ask(b.nofp, "addremove 20 %d 2", oursCount),
+		ask(b.peer, "addremove 20 %d 2", peerCount)}
+	if err := takeTurns(b.Rounds, one[0], two[0], one[1], two[1], one[2], two[2]); err != nil {
 		b.add(row{What: "2 threads", Error: err.Error()})
 		return
 	}
@@ -145,9 +146,9 @@ func (b *bench) twoThreads() {
 func (b *bench) luaAdd() {
 	b.section("Lua add, 20 levels", "Lua: add at 20 Lua levels; removing is off the clock on both sides")
 	for _, name := range runtimes {
-		add := ask(b.lua[name], "add 20 %d", b.scale(12))
-		walk := ask(b.lua[name], "walk 20 %d", b.scale(12))
-		peer := ask(b.peer, "add 20 %d", b.scale(12))
+		add := ask(b.lua[name], "add 20 %d", luaRounds)
+		walk := ask(b.lua[name], "walk 20 %d", luaRounds)
+		peer := ask(b.peer, "add 20 %d", luaRounds)
 		if err := takeTurns(b.Rounds, add, walk, peer); err != nil {
 			b.add(row{What: name, Error: err.Error()})
 			continue
@@ -207,7 +208,7 @@ func (b *bench) write() {
 		_, err = b.peer.ask("live 100000 40")
 	}
 	if err == nil {
-		err = takeTurns((b.Rounds+1)/2, ours, theirs)
+		err = takeTurns(b.Rounds/7+1, ours, theirs)
 	}
 	if err != nil {
 		b.add(row{What: "write", Error: err.Error()})
@@ -235,7 +236,7 @@ func main() {
 	}
 	flag.Parse()
 	b := newBench()
-	fmt.Printf("%s; medians of %d rounds, ours and the peer's in turn\n", b.Machine, b.Rounds)
+	fmt.Printf("%s; %d rounds, ours and the peer's in turn; medians, and the median of the rounds' ratios\n", b.Machine, b.Rounds)
 	b.addRemove()
 	b.twoThreads()
 	b.luaAdd()

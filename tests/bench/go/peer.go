@@ -72,12 +72,16 @@ func addRemove(depth, count, goroutines int) float64 {
 			defer done.Done()
 			objects := makeObjects(objectCount)
 			dig(depth-base+1, func() {
-				ready.Done()
-				<-start
-				began := time.Now()
-				for i := 0; i < count; i++ {
-					blobs.Add(objects[i%objectCount], 1)
-					blobs.Remove(objects[i%objectCount])
+				var began time.Time
+				for i := -objectCount; i < count; i++ { // below 0 to warm up
+					if i == 0 {
+						ready.Done()
+						<-start
+						began = time.Now()
+					}
+					object := objects[(i+objectCount)%objectCount]
+					blobs.Add(object, 1)
+					blobs.Remove(object)
 				}
 				elapsed[g] = time.Since(began)
 			})
@@ -116,9 +120,12 @@ func changing(depth, count int) float64 {
 	var elapsed time.Duration
 	inGoroutine(func() {
 		dig(depth-base-levels, func() {
-			began := time.Now()
-			for i := 0; i < count; i++ {
-				takeWay(uint32(i)*2654435761>>16, levels, objects[i%objectCount])
+			var began time.Time
+			for i := -objectCount; i < count; i++ {
+				if i == 0 {
+					began = time.Now()
+				}
+				takeWay(uint32(i)*2654435761>>16, levels, objects[(i+objectCount)%objectCount])
 			}
 			elapsed = time.Since(began)
 		})

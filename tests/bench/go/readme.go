@@ -19,7 +19,8 @@ const (
 // markdown shows the rows that have a bar or a peer; of the figures for memory the resident ones, the larger.
 func (t *table) markdown() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s, %s; medians of %d rounds in which ours and the peer took turns.\n\n", t.Machine,
+	fmt.Fprintf(&text, "%s, %s; medians of %d rounds in which ours and the peer took turns, and the median of the "+
+		"rounds' ratios.\n\n", t.Machine,
 		time.Now().UTC().Format("January 2006"), t.Rounds)
 	text.WriteString("| | cprof | peer | ratio | bar |\n| --- | ---: | ---: | ---: | --- |\n")
 	for _, r := range t.Rows {

@@ -26,6 +26,16 @@ func (s series) median() float64 {
 	return sorted[len(sorted)/2]
 }
 
+// over is the median of the rounds' own ratios. A machine that changes its pace between rounds changes both figures of a
+// round, but the ratio of two medians may take one from the fast rounds and one from the slow.
+func (s series) over(other series) float64 {
+	var ratios series
+	for i := 0; i < len(s) && i < len(other); i++ {
+		ratios = append(ratios, s[i]/other[i])
+	}
+	return ratios.median()
+}
+
 // A row compares ours with a peer's, or with a bar alone. Ratio is what the bar speaks of.
 type row struct {
 	What  string  `json:"what"`
@@ -100,7 +110,7 @@ func figure(value float64, unit string) string {
 
 // faster is met where the peer takes at least bar times as long; no bar where it is 0.
 func faster(what string, ours series, peer string, theirs series, bar float64) row {
-	ratio := theirs.median() / ours.median()
+	ratio := theirs.over(ours)
 	r := row{What: what, Ours: ours.median(), Peer: peer, Their: theirs.median(), Unit: "ns", Ratio: ratio}
 	if bar != 0 {
 		met := ratio >= bar
@@ -111,7 +121,7 @@ func faster(what string, ours series, peer string, theirs series, bar float64) r
 
 // atMost is met where ours takes at most bar times what the peer takes; no bar where it is 0.
 func atMost(what string, ours series, peer string, theirs series, bar float64) row {
-	ratio := ours.median() / theirs.median()
+	ratio := ours.over(theirs)
 	r := row{What: what, Ours: ours.median(), Peer: peer, Their: theirs.median(), Unit: "ns", Ratio: ratio}
 	if bar != 0 {
 		met := ratio <= bar
