@@ -176,14 +176,12 @@ static atomic_bool over;
 static void *capture_always(void *context)
 {
     seen *s = context;
-    size_t good = 0;
-    while (!atomic_load(&over)) {
+    bool good = true;
+    do {
         capture(s);
-        good += s->end == CPROF__WALK_ROOT;
         cprof__code_function_start(s->pcs[0]);
-        if (cprof__code_mapping(s->pcs[0], s->era) == NULL)
-            return NULL;
-    }
+        good &= s->end == CPROF__WALK_ROOT && cprof__code_mapping(s->pcs[0], s->era);
+    } while (!atomic_load(&over));
     return good ? context : NULL;
 }
 
