@@ -118,6 +118,22 @@ static const char *call_site_name(lua_State *L, lua_Debug *ar, char *buffer, siz
     return NULL;
 }
 
+/* A function by its place: "blob.lua:12", as LuaJIT's profiler writes it, or "blob.lua (main chunk)". Readers
+ * drop what stands in angle brackets, as in Lua's own "function <blob.lua:12>": they take it for a C++
+ * template's arguments. */
+static void place_name(const lua_Debug *ar, char *name, size_t size)
+{
+    /* [string "…"] says enough; and in names with brackets readers drop parentheses. */
+    bool text = *ar->short_src == '[';
+    const char *slash = text ? NULL : strrchr(ar->short_src, '/');
+    const char *file = slash ? slash + 1 : ar->short_src;
+    if (*ar->what == 'm') {
+        snprintf(name, size, "%s%s", file, text ? "" : " (main chunk)");
+    } else {
+        snprintf(name, size, "%s:%d", file, ar->linedefined);
+    }
+}
+
 void cprof__naming_lua(cprof__luavm *vm, lua_State *L, lua_Debug *ar, cprof__lua_function *found)
 {
     char name[CPROF__LUA_NAME_MAX];
@@ -131,16 +147,14 @@ void cprof__naming_lua(cprof__luavm *vm, lua_State *L, lua_Debug *ar, cprof__lua
     enum cprof_vm_name_rank rank = cprof_vm_function_named(found->function);
     if (rank < CPROF_VM_NAME_OWN) {
         if (*ar->what == 'm') {
-            cprof_vm_function_set_name(found->function, "main chunk", CPROF_VM_NAME_OWN);
+            place_name(ar, name, sizeof name);
+            cprof_vm_function_set_name(found->function, name, CPROF_VM_NAME_OWN);
         } else if (cprof__lua_loaded_name(vm, L, name, sizeof name, &standard)) {
             cprof_vm_function_set_name(found->function, name, CPROF_VM_NAME_OWN);
         } else if (rank < CPROF_VM_NAME_CALL && call_site_name(L, ar, name, sizeof name)) {
             cprof_vm_function_set_name(found->function, name, CPROF_VM_NAME_CALL);
         } else if (rank == CPROF_VM_NAME_NONE) {
-            /* As LuaJIT's profiler writes it. Readers drop what stands in angle brackets, as Lua's own
-             * "function <blob.lua:12>" does: they take it for a C++ template's arguments. */
-            const char *slash = strrchr(ar->short_src, '/');
-            snprintf(name, sizeof name, "%s:%d", slash ? slash + 1 : ar->short_src, ar->linedefined);
+            place_name(ar, name, sizeof name);
             cprof_vm_function_set_name(found->function, name, CPROF_VM_NAME_PLACE);
         }
         rank = cprof_vm_function_named(found->function);

@@ -14,7 +14,7 @@ lua_script_shows_its_openers() {
     like "$runtime: all were opened by handle_task" "$top" '^ +800 +100% +100% +800 +100% +handle_task$'
     traces=$(pprof -traces "$url" 2>/dev/null)
     in_order "$runtime: the coroutine's frames are followed by its resumer's" "$traces" \
-        ' 800 +handle_task$' ' main\.lua:[0-9]+$' ' coroutine\.resume$' ' main chunk$' ' main$'
+        ' 800 +handle_task$' ' main\.lua:[0-9]+$' ' coroutine\.resume$' ' (main|script)\.lua \(main chunk\)$' ' main$'
     unlike "$runtime: neither the library nor the VM is in the stack" "$traces" '^ .*(Open$|lua_|luaV_|luaD_|lj_|cprof)'
 }
 
@@ -27,9 +27,9 @@ c_host_shows_both_kinds() {
     traces=$(pprof -traces "$url" 2>/dev/null)
     in_order "c-host: 400 were opened by C threads" "$traces" ' 400 +upload( \(inline\))?$' ' upload_worker$'
     in_order "c-host: 300 by the script, which C called from main" "$traces" \
-        ' 300 +lua_open_blob$' ' download$' ' main chunk$' ' run( \(inline\))?$' ' main$'
+        ' 300 +lua_open_blob$' ' download$' ' (main|script)\.lua \(main chunk\)$' ' run( \(inline\))?$' ' main$'
     in_order "c-host: 100 in a coroutine" "$traces" \
-        ' 100 +lua_open_blob$' ' stream$' ' script\.lua:[0-9]+$' ' coroutine\.wrap$' ' main chunk$' \
+        ' 100 +lua_open_blob$' ' stream$' ' script\.lua:[0-9]+$' ' coroutine\.wrap$' ' (main|script)\.lua \(main chunk\)$' \
         ' run( \(inline\))?$' ' main$'
     unlike "c-host: neither the library nor the VM is in the stack" "$traces" \
         'blobstore_open|luaV_|luaD_|lua_pcallk|lua_callk|cprof'

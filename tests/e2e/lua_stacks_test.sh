@@ -16,7 +16,7 @@ reduce() {
             stack = stack (stack == "" ? "" : " < ") $0
         }
         /^Type:/ { started = 1 }
-        END { flush() }' | sed -E 's/(.*)< main chunk < .*/\1< main chunk/' | LC_ALL=C sort
+        END { flush() }' | sed -E 's/(.*< lua_stacks\.lua \(main chunk\)) < .*/\1/' | LC_ALL=C sort
 }
 
 stacks() {

@@ -51,7 +51,8 @@ static int try_run(lua_State *L, const char *code)
     lua_pushliteral(L, "local cprof = require 'cprof.core' ");
     lua_pushstring(L, code);
     lua_concat(L, 2);
-    int status = luaL_loadstring(L, lua_tostring(L, -1));
+    const char *text = lua_tostring(L, -1);
+    int status = luaL_loadbuffer(L, text, strlen(text), "=test");
     return status ? status : lua_pcall(L, 0, 0, 0);
 }
 
@@ -211,7 +212,7 @@ static void test_entries_of_c_code_show_lua(void **unused)
     run(L, "cprof.new_profile('c entries')"
            "local function inner() add_from_c('c entries') return 1 end "
            "function outer() coroutine.wrap(function() inner() end)() return 1 end outer()");
-    ASSERT_FRAMES("c entries", "add_from_c", "inner", "coroutine.wrap", "outer", "main chunk");
+    ASSERT_FRAMES("c entries", "add_from_c", "inner", "coroutine.wrap", "outer", "test (main chunk)");
     lua_close(L);
 }
 
@@ -240,7 +241,7 @@ static void test_attach_in_a_coroutine(void **unused)
     run(L, "coroutine.wrap(function() p = require('cprof.core').new_profile('attached') p:add(1) end)()"
            "p:remove(1) local function leaf() p:add(2) return 1 end "
            "function root() coroutine.wrap(function() leaf() end)() return 1 end root()");
-    ASSERT_FRAMES("attached", "leaf", "coroutine.wrap", "root", "main chunk");
+    ASSERT_FRAMES("attached", "leaf", "coroutine.wrap", "root", "test (main chunk)");
     lua_close(L);
 }
 
@@ -260,7 +261,7 @@ static void test_a_state_moves_to_another_thread(void **unused)
     run(L, "p = cprof.new_profile('moves')");
     assert_int_equal(pthread_create(&thread, NULL, use_state, L), 0);
     pthread_join(thread, NULL);
-    ASSERT_FRAMES("moves", "on_thread", "main chunk");
+    ASSERT_FRAMES("moves", "on_thread", "test (main chunk)");
     run(L, "p:add({})");
     lua_close(L);
     assert_int_equal(count("moves"), 0);
