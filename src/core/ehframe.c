@@ -305,7 +305,7 @@ static bool parse(parser *p)
 {
     if (!find_entries(p))
         return false;
-    if (!sorted(p))
+    if (p->entry_count && !sorted(p))
         qsort(p->entries, p->entry_count, sizeof *p->entries, by_start);
     for (size_t i = 0; i < p->entry_count; i++)
         if (!add_function(p, p->entries[i].at))
