@@ -15,9 +15,18 @@ cprof_snapshot **cprof__data_push(lua_State *L)
     return box;
 }
 
+/* When a state closes, finalizers of other objects may still use data whose own has run. */
+static cprof_snapshot *living(lua_State *L, cprof_snapshot *snapshot)
+{
+    if (!snapshot) {
+        luaL_error(L, "cprof: this data was collected");
+    }
+    return snapshot;
+}
+
 static cprof_snapshot *check_data(lua_State *L)
 {
-    return *(cprof_snapshot **)luaL_checkudata(L, 1, CPROF__DATA_TYPE);
+    return living(L, *(cprof_snapshot **)luaL_checkudata(L, 1, CPROF__DATA_TYPE));
 }
 
 /* ---- Samples ---- */
@@ -61,7 +70,7 @@ static void push_sample(lua_State *L, const cprof_sample *sample, size_t columns
 /* The iterator: upvalues are the data and how many samples were given. */
 static int next_sample(lua_State *L)
 {
-    cprof_snapshot *snapshot = *(cprof_snapshot **)lua_touserdata(L, lua_upvalueindex(1));
+    cprof_snapshot *snapshot = living(L, *(cprof_snapshot **)lua_touserdata(L, lua_upvalueindex(1)));
     size_t index = (size_t)lua_tonumber(L, lua_upvalueindex(2));
     const cprof_value_type *types;
     cprof_sample sample;

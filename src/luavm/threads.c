@@ -125,22 +125,21 @@ static bool try_slots(finder *f, lua_State *L)
     return false;
 }
 
-/* The values of the table on top of the stack; LEVELS counts how many tables deep. */
+/* The values of the table on top of the stack; LEVELS counts how many tables deep. Leaves the stack as it was. */
 static bool try_table(finder *f, lua_State *L, int levels)
 {
+    int top = lua_gettop(L);
     bool found = false;
     lua_pushnil(L);
-    while (!found && lua_next(L, -2)) {
+    while (!found && f->candidates_left-- > 0 && lua_next(L, -2)) {
         if (lua_isthread(L, -1)) {
             found = try_root(f, lua_tothread(L, -1));
         } else if (levels > 1 && lua_istable(L, -1)) {
             found = try_table(f, L, levels - 1);
         }
-        lua_pop(L, found || f->candidates_left-- <= 0 ? 2 : 1);
-        if (f->candidates_left <= 0) {
-            break;
-        }
+        lua_pop(L, 1);
     }
+    lua_settop(L, top);
     return found;
 }
 

@@ -159,6 +159,22 @@ static void test_finalizers_of_a_closing_state(void **unused)
     assert_int_equal(count("finalizers"), 0);
 }
 
+/* Finalizers run in reverse order: the data's own runs before that of an object which is older than it. */
+static void test_data_in_a_closing_state(void **unused)
+{
+    (void)unused;
+    lua_State *L = open_state();
+    run(L, "local p = cprof.new_profile('closing data') p:add(1) "
+           "local data, samples "
+           "local function finalize() "
+           "  seen = not pcall(data.count, data) and not pcall(samples) and not pcall(data.encode, data) end "
+           "keep = newproxy and newproxy(true) or setmetatable({}, {__gc = finalize}) "
+           "if newproxy then getmetatable(keep).__gc = finalize end "
+           "data = p:snapshot() samples = data:samples()");
+    lua_close(L);
+    assert_int_equal(count("closing data"), 0);
+}
+
 static void test_detach(void **unused)
 {
     (void)unused;
@@ -232,6 +248,45 @@ static void test_host_resumes_threads(void **unused)
     luaL_unref(L, LUA_REGISTRYINDEX, ref);
     assert_int_equal(lua_gettop(L), 0);
     lua_close(L);
+}
+
+static int add_and_return(lua_State *L)
+{
+    static char key;
+    cprof_profile *profile = cprof_lookup("full registry");
+    lua_pushliteral(L, "mine");
+    if (cprof_profile_add(profile, &key, 0) != 0 || cprof_profile_remove(profile, &key) != 0)
+        return luaL_error(L, "%s", cprof_last_error());
+    return 1;
+}
+
+/* The search for a thread that nothing leads to ends within its bound, and leaves each stack as it was. */
+static void test_registry_with_much_in_it(void **unused)
+{
+    (void)unused;
+    for (int size = 200; size < 300; size++) {
+        lua_State *L = open_state();
+        run(L, "cprof.new_profile('full registry')");
+        lua_settop(L, 0);
+        lua_createtable(L, 0, 0);
+        for (int i = 1; i <= size; i++) {
+            lua_pushboolean(L, 1);
+            lua_rawseti(L, -2, i);
+        }
+        luaL_ref(L, LUA_REGISTRYINDEX);
+        lua_State *thread = lua_newthread(L);
+        lua_pushvalue(L, -1);
+        lua_createtable(L, 0, 1);
+        lua_pushvalue(L, -2);
+        lua_setfield(L, -2, "thread");
+        lua_replace(L, 1); /* kept, but where nobody looks: in a table in a slot */
+        lua_settop(L, 1);
+        lua_pushcfunction(thread, add_and_return);
+        assert_int_equal(resume(thread, L), 0);
+        assert_string_equal(lua_tostring(thread, -1), "mine");
+        assert_int_equal(lua_gettop(L), 1);
+        lua_close(L);
+    }
 }
 
 static void test_attach_in_a_coroutine(void **unused)
@@ -370,10 +425,12 @@ int main(void)
         cmocka_unit_test(test_close_takes_entries_along),
         cmocka_unit_test(test_states_share_profiles_not_keys),
         cmocka_unit_test(test_finalizers_of_a_closing_state),
+        cmocka_unit_test(test_data_in_a_closing_state),
         cmocka_unit_test(test_detach),
         cmocka_unit_test(test_state_that_was_never_attached),
         cmocka_unit_test(test_entries_of_c_code_show_lua),
         cmocka_unit_test(test_host_resumes_threads),
+        cmocka_unit_test(test_registry_with_much_in_it),
         cmocka_unit_test(test_attach_in_a_coroutine),
         cmocka_unit_test(test_a_state_moves_to_another_thread),
         cmocka_unit_test(test_states_on_threads),
