@@ -234,12 +234,12 @@ static int emit_text_row(cprof__text *text, cprof__places *places, const struct 
 
 static int emit_text(const cprof__emission *emission, cprof_write_fn write, void *context)
 {
-    int64_t total = 0;
+    uint64_t total = 0; /* as a sum of its own, it wraps */
     for (size_t i = 0; i < emission->row_count; i++)
-        total += emission->rows[i].values[0];
+        total += (uint64_t)emission->rows[i].values[0];
     cprof__text *text;
-    int code =
-        cprof__text_open(write, context, emission->name, total, emission->types, emission->columns, &text);
+    int code = cprof__text_open(write, context, emission->name, (int64_t)total, emission->types,
+                                emission->columns, &text);
     if (code)
         return code;
     cprof__places places = {0};
@@ -266,6 +266,8 @@ int cprof__emit(const cprof__emission *emission, cprof_write_fn write, void *con
         return cprof__fail(CPROF_EINVAL, "debug: %d is not 0 or 1", options->debug);
     if (options->gzip_level < 0 || options->gzip_level > 9)
         return cprof__fail(CPROF_EINVAL, "gzip_level: %d is not between 0 and 9", options->gzip_level);
-    return options->debug ? emit_text(emission, write, context)
-                          : emit_proto(emission, write, context, options);
+    int code =
+        options->debug ? emit_text(emission, write, context) : emit_proto(emission, write, context, options);
+    cprof__symbols_rest();
+    return code;
 }

@@ -68,6 +68,8 @@ void cprof_snapshot_free(cprof_snapshot *snapshot)
 {
     if (!snapshot)
         return;
+    if (snapshot->frames)
+        cprof__symbols_rest();
     cprof__sums_fini(&snapshot->sums);
     cprof__arena_fini(&snapshot->arena);
     cprof__free(snapshot->frames);

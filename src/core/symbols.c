@@ -23,7 +23,8 @@ static cprof__lock lock = CPROF__LOCK_INIT(CPROF__RANK_SYMBOLS);
 static cprof__arena arena;     /* symbols and their lines */
 static cprof__strings strings; /* what they point at */
 
-/* What was found: by address. A slot's symbol is exchanged when a better name turns up. */
+/* What was found: by address, in a mapping (of other addresses there is no end). A slot's symbol is exchanged
+ * when a better name turns up. */
 typedef struct found {
     uint64_t address;
     const cprof__symbol *symbol;
@@ -32,7 +33,7 @@ typedef struct found {
 
 static found *cache;
 static uint32_t cache_count, cache_room;
-static cprof__map cache_map, stray_map; /* of addresses in a mapping; in none */
+static cprof__map cache_map;
 
 /* TEXT kept for ever; NULL where memory ran out. */
 static const char *keep(const char *text)
@@ -199,11 +200,9 @@ static int make_symbol(uint64_t address, const cprof__mapping *mapping, uint32_t
     return new_symbol(&symbol, out);
 }
 
-static int make_stray(const cprof__symbol **out)
-{
-    static const cprof__line line = {"", "", 0, 0};
-    return new_symbol(&(cprof__symbol){.lines = &line, .line_count = 1}, out);
-}
+/* Of every address in no mapping. */
+static const cprof__line stray_line = {"", "", 0, 0};
+static const cprof__symbol stray = {.lines = &stray_line, .line_count = 1};
 
 /* ---- The cache ---- */
 
@@ -219,19 +218,29 @@ static bool found_equal(const void *context, uint32_t number)
     if (f->address != w->address)
         return false;
     const cprof__mapping *mapping = f->symbol->mapping;
-    return !mapping || (w->era >= mapping->era_first && w->era < cprof__code_era_limit(mapping));
+    return w->era >= mapping->era_first && w->era < cprof__code_era_limit(mapping);
 }
 
-static int remember(cprof__map *map, uint64_t hash, uint64_t address, const cprof__symbol *symbol,
-                    uint32_t names_seen)
+static int remember(uint64_t hash, uint64_t address, const cprof__symbol *symbol, uint32_t names_seen)
 {
     if (!reserve((void **)&cache, cache_count, &cache_room, sizeof *cache))
         return CPROF_ENOMEM;
     cache[cache_count] = (found){address, symbol, names_seen};
-    if (!cprof__map_add(map, hash, cache_count))
+    if (!cprof__map_add(&cache_map, hash, cache_count))
         return CPROF_ENOMEM;
     cache_count++;
     return CPROF_OK;
+}
+
+/* The lines of OLD, whose outermost function is called NAME. */
+static const cprof__line *renamed_lines(const cprof__symbol *old, const char *name)
+{
+    cprof__line *lines = cprof__arena_alloc(&arena, old->line_count * sizeof *lines);
+    if (!lines)
+        return NULL;
+    memcpy(lines, old->lines, old->line_count * sizeof *lines);
+    lines[old->line_count - 1].function = keep(name);
+    return lines[old->line_count - 1].function ? lines : NULL;
 }
 
 /* A function that had no name may have got one since. */
@@ -242,9 +251,8 @@ static int rename_found(found *f)
     const char *name = cprof__nativenames_find(old->mapping, old->function_start);
     if (name) {
         cprof__symbol symbol = *old;
-        cprof__dwarf_frame frame = {.file = old->lines[0].file, .line = old->lines[0].line};
         symbol.named = true;
-        symbol.lines = make_lines(&frame, 1, name);
+        symbol.lines = renamed_lines(old, name);
         int error = new_symbol(&symbol, &f->symbol);
         if (error)
             return error;
@@ -266,19 +274,16 @@ static int find(uint64_t address, uint32_t era, const cprof__symbol **out)
             *out = f->symbol;
         return error;
     }
-    /* Whether a stray address is still one is asked every time: a mapping may have come. */
     const cprof__mapping *mapping = cprof__code_mapping(address, era);
-    cprof__map *map = mapping ? &cache_map : &stray_map;
-    number = mapping ? -1 : cprof__map_find(map, hash, found_equal, &w);
-    if (number >= 0) {
-        *out = cache[number].symbol;
+    if (!mapping) {
+        *out = &stray;
         return CPROF_OK;
     }
     const cprof__symbol *symbol;
     uint32_t names_seen = cprof__nativenames_count();
-    int error = mapping ? make_symbol(address, mapping, era, &symbol) : make_stray(&symbol);
+    int error = make_symbol(address, mapping, era, &symbol);
     if (!error)
-        error = remember(map, hash, address, symbol, names_seen);
+        error = remember(hash, address, symbol, names_seen);
     if (!error)
         *out = symbol;
     return error;

@@ -45,7 +45,7 @@ typedef struct cprof__mapping_has {
 cprof__mapping_has cprof__symbols_mapping_has(const cprof__mapping *mapping);
 
 /* Closes the debug information that was opened to find symbols, which is much memory; what was found stays.
- * To be called when a profile has been written. */
+ * To be called when a profile has been written, and when a snapshot whose frames were asked for is freed. */
 void cprof__symbols_rest(void);
 
 /* Shows NAME for the function that starts at ENTRY where its file has no symbol for it; the first name stays.

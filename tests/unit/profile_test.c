@@ -207,6 +207,16 @@ static void test_events(void **state)
     assert_int_equal(cprof_snapshot_sample(snapshot, 0, &sample), 0);
     assert_int_equal(sample.values[0], 30);
     cprof_snapshot_free(snapshot);
+
+    /* Sums wrap, also that of a text. */
+    void *bytes;
+    size_t length;
+    cprof_write_options text = CPROF_WRITE_OPTIONS_INIT;
+    text.debug = 1;
+    value = INT64_MAX;
+    assert_int_equal(cprof_profile_record(profile, &options), 0);
+    assert_int_equal(cprof_profile_encode(profile, &text, &bytes, &length), 0);
+    cprof_free(bytes);
 }
 
 static __attribute__((noinline)) int recurse(cprof_profile *profile, void *key, int depth)
@@ -324,6 +334,40 @@ static void test_fork(void **state)
 
 /* ---- Files ---- */
 
+/* How many descriptors of this program lead to its own file, which holds its debug information. */
+static int open_debug_files(void)
+{
+    int count = 0;
+    struct stat program, file;
+    assert_int_equal(stat("/proc/self/exe", &program), 0);
+    for (int fd = 0; fd < 256; fd++)
+        count += fstat(fd, &file) == 0 && file.st_ino == program.st_ino && file.st_dev == program.st_dev;
+    return count;
+}
+
+/* Debug information is much memory, and a descriptor a file: it is closed when its use is over. */
+static void test_nothing_stays_open(void **state)
+{
+    (void)state;
+    cprof_profile *profile = make("open files");
+    cprof_snapshot *snapshot;
+    cprof_sample sample;
+    void *bytes;
+    size_t length;
+    int key;
+    assert_int_equal(cprof_profile_add(profile, &key, 0), 0);
+    assert_int_equal(cprof_profile_snapshot(profile, &snapshot), 0);
+    assert_int_equal(cprof_snapshot_sample(snapshot, 0, &sample), 0);
+    assert_true(sample.frames[1].line > 0);
+    cprof_snapshot_free(snapshot);
+    assert_int_equal(open_debug_files(), 0);
+    assert_int_equal(cprof_profile_remove(profile, &key), 0);
+    assert_int_equal(cprof_profile_add(profile, &key, 0), 0);
+    assert_int_equal(cprof_profile_encode(profile, NULL, &bytes, &length), 0);
+    cprof_free(bytes);
+    assert_int_equal(open_debug_files(), 0);
+}
+
 static int give_up(void *context, const void *bytes, size_t length)
 {
     (void)context;
@@ -415,6 +459,7 @@ int main(void)
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_fork),
         cmocka_unit_test(test_files),
+        cmocka_unit_test(test_nothing_stays_open),
     };
     return cmocka_run_group_tests_name("profile", tests, NULL, NULL);
 }

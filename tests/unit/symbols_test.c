@@ -9,6 +9,7 @@
 #include "core/symbols.h"
 #include "cprof.h"
 
+#include <limits.h>
 #include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -187,6 +188,16 @@ static void test_no_mapping(void **state)
     assert_ptr_equal(symbol_at(4096), symbol);
 }
 
+/* Anyone who may ask the server for symbols chooses addresses: those of nothing must take no memory. */
+static void test_no_mapping_takes_nothing(void **state)
+{
+    (void)state;
+    cprof__alloc_fail_after(LONG_MAX);
+    for (uint64_t address = 8; address < 8000; address += 8)
+        symbol_at(address);
+    assert_int_equal(cprof__alloc_fail_after(-1), 0);
+}
+
 /* ---- Other programs ---- */
 
 static char *output_of(const char *program)
@@ -235,9 +246,10 @@ static void test_debug_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_inlined),    cmocka_unit_test(test_tail_call),  cmocka_unit_test(test_plt),
-        cmocka_unit_test(test_cached),     cmocka_unit_test(test_no_mapping), cmocka_unit_test(test_stripped),
-        cmocka_unit_test(test_debug_file),
+        cmocka_unit_test(test_inlined),    cmocka_unit_test(test_tail_call),
+        cmocka_unit_test(test_plt),        cmocka_unit_test(test_cached),
+        cmocka_unit_test(test_no_mapping), cmocka_unit_test(test_stripped),
+        cmocka_unit_test(test_debug_file), cmocka_unit_test(test_no_mapping_takes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
