@@ -21,8 +21,8 @@
  *         ...
  *     }
  *
- *     cprof_http_start(NULL, &server);             // go tool pprof
- * http://127.0.0.1:PORT/debug/pprof/blobstore.Open
+ *     cprof_http_start(NULL, &server);
+ *     // $ go tool pprof http://127.0.0.1:PORT/debug/pprof/blobstore.Open
  *
  * Conventions. Functions return 0 or a negative CPROF_E code; results go through trailing
  * out-parameters, written only on success. cprof_last_error() gives the text. Option structs begin with
@@ -150,7 +150,8 @@ CPROF_API int64_t cprof_profile_count(const cprof_profile *profile);
 typedef struct cprof_entry_options {
     size_t struct_size;
     int skip;                   /* logical frames to leave out, inlined ones counted: 0 shows the called cprof
-                                   function, 1 (the default) its caller, 2 that function's caller */
+                                   function, 1 (the default) its caller, 2 that function's caller; where no
+                                   frame is left, the frame "[skipped]" is shown */
     const cprof_labels *labels; /* NULL: none */
     const int64_t *values;      /* NULL: 1 in the first column, 0 in the others */
     size_t value_count;         /* at most the profile's columns; the others get 0 */

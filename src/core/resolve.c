@@ -69,6 +69,13 @@ static int append_tail_called(cprof__places *places, const cprof__symbol *outer,
     return code ? code : append_native(places, start, hidden);
 }
 
+/* What stands for a stack of which `skip` leaves nothing: readers show no sample without a frame. */
+static int append_skipped(cprof__places *places)
+{
+    uint64_t address = cprof__vmcode_special("[skipped]");
+    return address ? append_vm(places, address) : cprof__fail_memory();
+}
+
 /* Leaves out the first SKIP logical frames. */
 static void leave_out(cprof__places *places, uint32_t skip)
 {
@@ -104,7 +111,7 @@ int cprof__resolve(cprof__places *places, const cprof__stack *stack)
             return code;
     }
     leave_out(places, stack->skip);
-    return 0;
+    return places->count ? 0 : append_skipped(places);
 }
 
 int cprof__resolve_address(cprof__places *places, uint64_t address)

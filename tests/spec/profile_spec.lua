@@ -167,7 +167,7 @@ describe("add and remove", function()
     assert.are.equal("inner", stack(1)[1])
     assert.are.equal("outer", stack(2)[1])
     assert.are.equal("inner", stack(0)[2])
-    assert.are.equal(0, #stack(10000))
+    assert.are.same({ "[skipped]" }, stack(10000))
   end)
 
   it("keep errors out: what is thrown after an add changes nothing", function()
