@@ -7,7 +7,8 @@
  * the table tells whether what was remembered by pointer still holds. A walk must not allocate, so a spare one, which
  * the registry keeps, then takes its place; at the end of the cycle the old one's finalizer puts a new one there.
  * The spare will not do for longer: it may be old, and a collector with generations frees young closures before
- * old sentinels.
+ * old sentinels. Where such a collector may begin its next cycle before it has run the finalizers of the last (5.2's,
+ * which runs a few at a time), a spare one will not do at all.
  */
 #include "luavm/state.h"
 
@@ -37,12 +38,22 @@ typedef struct sentinel {
     bool spare; /* made as one */
 } sentinel;
 
+/* The collector takes what lies in the unused registers of a Lua function's frame for live; so a sentinel is not left
+ * behind on the stack, not even above its top. */
+static void wipe(lua_State *L)
+{
+    lua_pushnil(L);
+    lua_pop(L, 1);
+}
+
 static const sentinel *current_sentinel(const cprof__luavm *vm, lua_State *L)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->weak_ref);
     lua_rawgeti(L, -1, CPROF__WEAK_SENTINEL);
     const sentinel *current = lua_touserdata(L, -1);
-    lua_pop(L, 2);
+    lua_pop(L, 1);
+    wipe(L);
+    lua_pop(L, 1);
     return current;
 }
 
@@ -52,6 +63,7 @@ static void begin_generation(cprof__luavm *vm, lua_State *L)
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->weak_ref);
     lua_insert(L, -2);
     lua_rawseti(L, -2, CPROF__WEAK_SENTINEL);
+    wipe(L);
     lua_pop(L, 1);
     vm->generation++;
     vm->orphan = NULL;
@@ -82,15 +94,22 @@ static void make_sentinels(cprof__luavm *vm, lua_State *L)
 {
     const sentinel *current = current_sentinel(vm, L);
     if (!current || current->spare) {
+        lua_pushboolean(L, 0); /* what follows may raise, and then none is better than a spare one */
+        begin_generation(vm, L);
         push_sentinel(vm, L, false);
         begin_generation(vm, L);
+    }
+    if (!CPROF__LUA_SPARES) {
+        return;
     }
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->spare_ref);
     if (!lua_touserdata(L, -1)) {
         push_sentinel(vm, L, true);
         lua_rawseti(L, LUA_REGISTRYINDEX, vm->spare_ref);
+        wipe(L);
     }
     lua_pop(L, 1);
+    wipe(L);
 }
 
 static int sentinel_gc(lua_State *L)

@@ -54,6 +54,9 @@ static inline lua_State *cprof__lua_main(lua_State *L)
 
 #endif
 
+/* Whether the finalizers of one cycle of the collector have run before the next cycle can free anything (state.c). */
+#define CPROF__LUA_SPARES (LUA_VERSION_NUM != 502)
+
 #if LUA_VERSION_NUM >= 503
 #define cprof__lua_dump(L, writer, data) lua_dump(L, writer, data, 0)
 #else

@@ -152,6 +152,42 @@ describe("the collector", function()
     end
   end)
 
+  it("may run where the frame of an add's caller still holds what the add left behind", function()
+    local profile, wrong = cprof.new_profile("functions_spec.registers"), 0
+    local collecting = setmetatable({}, { __index = function() collectgarbage() end })
+    local registers = {}
+    for i = 1, 150 do
+      registers[i] = "r" .. i
+    end
+    -- The metamethod runs outside of all registers, so that none of them is cleared before the collector looks.
+    local text = "local add, collecting = ...\nadd()\nlocal _ = collecting.collect\ndo local "
+      .. table.concat(registers, ", ") .. " end"
+    for round = 1, 1000 do
+      local file = "registers_" .. round % 300
+      compile(text, "@" .. file)(function()
+        profile:add(round, 2)
+      end, collecting)
+      wrong = wrong + (profile:snapshot():samples()().frames[1].file == file and 0 or 1)
+      profile:remove(round)
+    end
+    assert.are.equal(0, wrong)
+  end)
+
+  it("may be in generations while finalizers wait", function()
+    local has_mode, before = pcall(collectgarbage, "generational")
+    local profile, wrong = cprof.new_profile("functions_spec.waiting"), 0
+    for round = 1, 5000 do
+      local file = "waiting_" .. round % 997
+      compile("local profile, key = ...\nprofile:add(key)\nreturn key", "@" .. file)(profile, round)
+      wrong = wrong + (profile:snapshot():samples()().frames[1].file == file and 0 or 1) -- data have finalizers
+      profile:remove(round)
+    end
+    if has_mode then
+      collectgarbage(type(before) == "string" and before or "incremental")
+    end
+    assert.are.equal(0, wrong)
+  end)
+
   it("may run in the middle of a stack's functions", function()
     local profile, key = cprof.new_profile("functions_spec.closures"), 0
     for round = 1, 2000 do
