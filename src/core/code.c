@@ -338,11 +338,12 @@ size_t cprof__code_capture_again(const cprof__regs *regs, cprof__trail *trail, u
     uint64_t low = thread ? thread->stack_low : 0, high = thread ? thread->stack_high : 0;
     size_t count = cprof__walk_again(&map, regs, low, high, trail, pcs, max, end, same);
     bool changed = false;
-    if (!*same && trail->transient)
+    if (trail->transient)
         (void)cprof__code_refresh(&changed);
     if (*end != CPROF__WALK_UNKNOWN && !changed)
         return count;
     trail->count = 0;
+    *same = false;
     return cprof__code_capture(regs, pcs, max, end);
 }
 

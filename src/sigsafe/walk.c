@@ -323,6 +323,7 @@ size_t cprof__walk_again(const cprof__code_map *map, const cprof__regs *regs, ui
                          cprof__walk_end *end, bool *same)
 {
     uint32_t generation = atomic_load_explicit(&map->generation, memory_order_acquire);
+    uint32_t sequence = atomic_load_explicit(&map->sequence, memory_order_acquire);
     const cprof__trail_frame *from = trail->lists[trail->current];
     cprof__trail_frame *to = trail->lists[!trail->current];
     uint32_t count = 0, old = 0, known = trail->count;
@@ -330,7 +331,8 @@ size_t cprof__walk_again(const cprof__code_map *map, const cprof__regs *regs, ui
     uint64_t key = at.pc + 1;
     cprof__rule seen = 0;
     *same = false;
-    if (trail->generation != generation || trail->max != max)
+    /* Not the generation, which comes round: a thread may have slept for long. */
+    if (trail->sequence != sequence || trail->max != max)
         known = 0;
     for (; at.sp >= stack_low && at.sp < stack_high && count < max && count < CPROF__TRAIL_MAX; at = next) {
         while (old < known && from[old].sp < at.sp)
@@ -359,15 +361,15 @@ size_t cprof__walk_again(const cprof__code_map *map, const cprof__regs *regs, ui
         seen |= rule;
         pcs[count] = key - 1;
         to[count] = (cprof__trail_frame){key, at.sp, at.fp, 0, cprof__rule_kind(rule) == CPROF__RULE_FP};
-        if (cprof__rule_kind(rule) != CPROF__RULE_END && !near_step(rule, &at, stack_high, &next))
+        bool last = (rule & ~CPROF__RULE_TRANSIENT) == CPROF__RULE_END;
+        if (!last && !near_step(rule, &at, stack_high, &next))
             break;
-        bool last = cprof__rule_kind(rule) == CPROF__RULE_END;
         if (!last && cprof__rule_fp_words(rule))
             to[count].fp_place = next.sp - cprof__rule_fp_words(rule) * 8;
         count++;
         if (last || count == max) {
             settle_fp(to, count, false);
-            trail->generation = generation;
+            trail->sequence = sequence;
             trail->transient = seen & CPROF__RULE_TRANSIENT;
             trail->max = max;
             trail->count = count;

@@ -67,8 +67,8 @@ typedef struct cprof__trail_frame {
  * is the walk. To see that takes two loads a frame that do not wait for one another. A trail of zeros is
  * ready for use. */
 typedef struct cprof__trail {
-    uint32_t generation; /* of the code map */
-    uint32_t count;      /* frames in LISTS[CURRENT]; 0: nothing is known */
+    uint32_t sequence; /* of the code map */
+    uint32_t count;    /* frames in LISTS[CURRENT]; 0: nothing is known */
     size_t max;
     cprof__walk_end end;
     int current;

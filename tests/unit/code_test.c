@@ -37,18 +37,39 @@ __attribute__((noinline)) static int capture(void *context)
     return 0;
 }
 
+static cprof__trail trail;
+static seen walked_again;
+
+/* As cprof adds entries: with a trail of the walk before. */
+__attribute__((noinline)) static int capture_again(void *context)
+{
+    bool same;
+    cprof__regs regs;
+    seen *s = &walked_again;
+    CPROF__REGS_HERE(&regs);
+    s->count = cprof__code_capture_again(&regs, &trail, s->pcs, FRAMES_MAX, &s->end, &same);
+    s->era = cprof__code_era();
+    memcpy(context, s, sizeof *s);
+    return 0;
+}
+
 typedef int (*loaded_function)(int (*callback)(void *context), void *context);
 
 /* Captures through FUNCTION of the library at PATH. Returns: its address, or 0 where it could not be loaded. */
-static uint64_t capture_through(const char *path, const char *function, seen *s)
+static uint64_t call_through(const char *path, const char *function, int (*callback)(void *context), seen *s)
 {
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     loaded_function call = library ? (loaded_function)(uintptr_t)dlsym(library, function) : NULL;
     if (!call)
         return 0;
-    call(capture, s);
+    call(callback, s);
     dlclose(library);
     return (uint64_t)(uintptr_t)call;
+}
+
+static uint64_t capture_through(const char *path, const char *function, seen *s)
+{
+    return call_through(path, function, capture, s);
 }
 
 static const char *name_at(uint64_t address, uint32_t era)
@@ -85,6 +106,22 @@ static void test_one_in_the_others_place(void **state)
     assert_true(again.era > second.era);
     expect_library(&again, LOADED_FIRST, "loaded_first");
     expect_library(&second, LOADED_SECOND, "loaded_second");
+}
+
+/* Not a word of the stack differs, and yet it is another one. */
+static void test_trail_of_what_has_gone(void **state)
+{
+    (void)state;
+    seen first = {0}, second = {0};
+    for (int i = 0; i < 2; i++) {
+        uint64_t one = call_through(LOADED_FIRST, "loaded_first", capture_again, &first);
+        uint64_t other = call_through(LOADED_SECOND, "loaded_second", capture_again, &second);
+        assert_true(one != 0 && one == other);
+        assert_int_equal(first.pcs[1], second.pcs[1]);
+        assert_true(second.era > first.era);
+        expect_library(&first, LOADED_FIRST, "loaded_first");
+        expect_library(&second, LOADED_SECOND, "loaded_second");
+    }
 }
 
 /* A library that comes back where it was is what it was. */
@@ -242,7 +279,7 @@ int main(void)
         cmocka_unit_test(test_refresh),         cmocka_unit_test(test_mappings),
         cmocka_unit_test(test_function_starts), cmocka_unit_test(test_one_in_the_others_place),
         cmocka_unit_test(test_no_growth),       cmocka_unit_test(test_files_are_shared),
-        cmocka_unit_test(test_churn),
+        cmocka_unit_test(test_churn),           cmocka_unit_test(test_trail_of_what_has_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
