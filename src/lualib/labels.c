@@ -50,10 +50,13 @@ int cprof__labels_new(lua_State *L)
     memset(labels, 0, (count + 1) * sizeof *labels);
     lua_pushnil(L);
     while (lua_next(L, 1)) {
+        if (i == count) { /* by a finalizer that ran when the room was allocated */
+            return luaL_argerror(L, 1, "the table was changed meanwhile");
+        }
         read_label(L, &labels[i++]);
         lua_pop(L, 1);
     }
-    if (cprof_labels_intern(labels, count, handle) != 0) {
+    if (cprof_labels_intern(labels, i, handle) != 0) {
         return luaL_argerror(L, 1, cprof_last_error());
     }
     lua_settop(L, 2);
@@ -97,12 +100,12 @@ static int labels_tostring(lua_State *L)
     return 1;
 }
 
-/* Equal sets are one set. */
+/* Equal sets are one set. From 5.3 on the other operand may be any userdata. */
 static int labels_eq(lua_State *L)
 {
-    const cprof_labels **a = luaL_checkudata(L, 1, CPROF__LABELS_TYPE);
-    const cprof_labels **b = luaL_checkudata(L, 2, CPROF__LABELS_TYPE);
-    lua_pushboolean(L, *a == *b);
+    const cprof_labels **a = cprof__lua_testudata(L, 1, CPROF__LABELS_TYPE);
+    const cprof_labels **b = cprof__lua_testudata(L, 2, CPROF__LABELS_TYPE);
+    lua_pushboolean(L, a && b && *a == *b);
     return 1;
 }
 

@@ -30,6 +30,17 @@ local function message(f, ...)
   return text
 end
 
+-- An object with FINALIZER, which on 5.1 only userdata have.
+local function finalized(finalizer)
+  local newproxy = rawget(_G, "newproxy")
+  if newproxy then
+    local proxy = newproxy(true)
+    getmetatable(proxy).__gc = finalizer
+    return proxy
+  end
+  return setmetatable({}, { __gc = finalizer })
+end
+
 describe("new_profile", function()
   it("defines a profile that lookup finds", function()
     local profile = fresh()
@@ -221,22 +232,10 @@ describe("a key", function()
 
   it("can be removed by its own finalizer", function()
     local profile = fresh()
-    local newproxy = rawget(_G, "newproxy")
-    local function object()
-      local meta = {
-        __gc = function(self)
-          profile:remove(self)
-        end,
-      }
-      if newproxy then
-        local proxy = newproxy(true)
-        getmetatable(proxy).__gc = meta.__gc
-        return proxy
-      end
-      return setmetatable({}, meta)
-    end
     for _ = 1, 100 do
-      profile:add(object())
+      profile:add(finalized(function(self)
+        profile:remove(self)
+      end))
     end
     collect()
     assert.are.equal(0, profile:count())
@@ -278,6 +277,27 @@ describe("values and labels", function()
     assert.are.equal(set, cprof.labels { b = 2, a = "1" })
     assert.are_not.equal(set, cprof.labels { a = "1", b = "2" })
     assert.are.equal('cprof.labels{a = "1", b = 2}', tostring(set))
+  end)
+
+  it("may be compared with anything", function()
+    local set = cprof.labels { a = "1" }
+    for _, other in ipairs { io.stdout, fresh(), 1, "a", {} } do
+      assert.is_false(set == other)
+      assert.is_false(other == set)
+    end
+  end)
+
+  it("are read from a table that a finalizer changes at the same time", function()
+    for _ = 1, 2000 do
+      local labels = { a = "1" }
+      finalized(function()
+        for i = 1, 50 do
+          labels["label" .. i] = i
+        end
+      end)
+      local made, set = pcall(cprof.labels, labels)
+      assert.is_true(made and tostring(set) ~= "" or set:match("changed meanwhile") ~= nil)
+    end
   end)
 
   it("refuse other types", function()

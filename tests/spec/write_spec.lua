@@ -174,4 +174,38 @@ describe("a snapshot", function()
     collectgarbage()
     assert.are.equal(1, samples().values[1])
   end)
+
+  it("raises where it was finalized before what uses it", function()
+    local told = {}
+    -- Leaves an object and data behind. Finalizers run in the order opposite to that in which they were made.
+    local function abandon()
+      local uses
+      local function finalizer()
+        for i, use in ipairs(uses) do
+          local done, message = pcall(use)
+          told[i] = not done and message
+        end
+      end
+      local newproxy = rawget(_G, "newproxy")
+      local user = newproxy and newproxy(true) or setmetatable({}, { __gc = finalizer })
+      getmetatable(user).__gc = finalizer
+      local data = profile:snapshot()
+      uses = {
+        data:samples(),
+        function() return data:count() end,
+        function() return data:encode() end,
+        function() return data:samples() end,
+        function() return data.sample_types end,
+        function() return tostring(data) end,
+      }
+      uses.user = user
+    end
+    abandon()
+    collectgarbage()
+    collectgarbage()
+    assert.are.equal(6, #told)
+    for _, message in ipairs(told) do
+      assert.matches("this data was collected", message)
+    end
+  end)
 end)
