@@ -60,8 +60,8 @@ static bool make_ranges(cprof__dwarf *handle)
     uint8_t type;
     while (dwarf_get_units(handle->dwarf, unit, &unit, NULL, &type, &die, NULL) == 0) {
         Dwarf_Addr base, start, limit;
-        for (ptrdiff_t at = 0;
-             type == DW_UT_compile && (at = dwarf_ranges(&die, at, &base, &start, &limit)) > 0;)
+        for (ptrdiff_t at = 0; (type == DW_UT_compile || type == DW_UT_skeleton) &&
+                               (at = dwarf_ranges(&die, at, &base, &start, &limit)) > 0;)
             if (!add_range(handle, &room, (cprof__dwarf_range){start, limit, dwarf_dieoffset(&die)}))
                 return false;
     }
@@ -92,6 +92,16 @@ static int find_unit(cprof__dwarf *handle, uint64_t address, Dwarf_Die *unit)
     }
     return low && address < handle->ranges[low - 1].limit &&
            dwarf_offdie(handle->dwarf, handle->ranges[low - 1].unit, unit) != NULL;
+}
+
+/* UNIT, or where its descriptions were split off into a .dwo file, the unit there, if the file is still there. */
+static Dwarf_Die described_in(Dwarf_Die *unit)
+{
+    Dwarf_Die apart;
+    uint8_t type;
+    bool split = dwarf_cu_info(unit->cu, NULL, &type, NULL, &apart, NULL, NULL, NULL) == 0 &&
+                 type == DW_UT_skeleton && apart.cu;
+    return split ? apart : *unit;
 }
 
 /* ---- Which functions lie around an address ---- */
@@ -174,6 +184,7 @@ int cprof__dwarf_frames(cprof__dwarf *handle, uint64_t address,
             innermost.line = line;
     }
     frames[0] = innermost;
+    unit = described_in(&unit);
     if (!descend(&n, &unit, 0))
         return row ? 1 : 0;
     for (int i = 0; i < n.count; i++) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * A program that prints what its own stack is called, as "FUNCTION FILE:LINE named|unnamed" a line; then gives one
- * of its functions a name, as a VM does, and prints it again. It is built
- * stripped, stripped at a fixed address, and with its debug information in a file beside it.
+ * A program that prints what its own stack is called, as "FUNCTION FILE:LINE named|unnamed" a line; then gives
+ * one of its functions a name, as a VM does, and prints it again. It is built stripped, stripped at a fixed
+ * address, with its debug information in a file beside it, and with what is known of its functions split off
+ * into a .dwo file.
  */
 #include "core/symbols.h"
 
@@ -25,9 +26,14 @@ __attribute__((noinline)) static int show(int depth)
     return depth;
 }
 
-__attribute__((noinline)) static int nameless(int depth)
+__attribute__((always_inline)) static inline int inlined(int depth)
 {
     return show(depth + 1) - 1;
+}
+
+__attribute__((noinline)) static int nameless(int depth)
+{
+    return inlined(depth);
 }
 
 int main(void)

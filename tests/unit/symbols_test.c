@@ -243,13 +243,29 @@ static void test_debug_file(void **state)
     assert_null(strstr(text, "given"));
 }
 
+static void test_split_debug_information(void **state)
+{
+    (void)state;
+    char *text = output_of(NAMED_SPLIT), file[] = __FILE__, wanted[600];
+    strcpy(strrchr(file, '/'), "/named.c");
+    snprintf(wanted, sizeof wanted, "\ninlined %s:", file);
+    assert_non_null(strstr(text, wanted));
+    snprintf(wanted, sizeof wanted, "\nnameless %s:", file);
+    assert_non_null(strstr(text, wanted));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_inlined),    cmocka_unit_test(test_tail_call),
-        cmocka_unit_test(test_plt),        cmocka_unit_test(test_cached),
-        cmocka_unit_test(test_no_mapping), cmocka_unit_test(test_stripped),
-        cmocka_unit_test(test_debug_file), cmocka_unit_test(test_no_mapping_takes_nothing),
+        cmocka_unit_test(test_inlined),
+        cmocka_unit_test(test_tail_call),
+        cmocka_unit_test(test_plt),
+        cmocka_unit_test(test_cached),
+        cmocka_unit_test(test_no_mapping),
+        cmocka_unit_test(test_stripped),
+        cmocka_unit_test(test_debug_file),
+        cmocka_unit_test(test_split_debug_information),
+        cmocka_unit_test(test_no_mapping_takes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

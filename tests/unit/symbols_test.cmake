@@ -16,7 +16,10 @@ add_custom_command(TARGET named_apart POST_BUILD
     COMMAND ${CMAKE_OBJCOPY} --strip-all --add-gnu-debuglink=$<TARGET_FILE:named_apart>.debug $<TARGET_FILE:named_apart>
     VERBATIM)
 
-foreach(program named_stripped named_fixed named_apart)
+add_executable(named_split unit/named.c)
+target_compile_options(named_split PRIVATE -g -gsplit-dwarf)
+
+foreach(program named_stripped named_fixed named_apart named_split)
     target_link_libraries(${program} PRIVATE cprof_flags cprof_static)
     set_target_properties(${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
     add_dependencies(symbols_test ${program})
