@@ -29,8 +29,8 @@ c_host_shows_both_kinds() {
     in_order "c-host: 300 by the script, which C called from main" "$traces" \
         ' 300 +lua_open_blob$' ' download$' ' (main|script)\.lua \(main chunk\)$' ' run( \(inline\))?$' ' main$'
     in_order "c-host: 100 in a coroutine" "$traces" \
-        ' 100 +lua_open_blob$' ' stream$' ' script\.lua:[0-9]+$' ' coroutine\.wrap$' ' (main|script)\.lua \(main chunk\)$' \
-        ' run( \(inline\))?$' ' main$'
+        ' 100 +lua_open_blob$' ' stream$' ' script\.lua:[0-9]+$' ' coroutine\.wrap$' \
+        ' (main|script)\.lua \(main chunk\)$' ' run( \(inline\))?$' ' main$'
     unlike "c-host: neither the library nor the VM is in the stack" "$traces" \
         'blobstore_open|luaV_|luaD_|lua_pcallk|lua_callk|cprof'
 }

@@ -236,7 +236,8 @@ func main() {
 	}
 	flag.Parse()
 	b := newBench()
-	fmt.Printf("%s; %d rounds, ours and the peer's in turn; medians, and the median of the rounds' ratios\n", b.Machine, b.Rounds)
+	fmt.Printf("%s; %d rounds, ours and the peer's in turn; medians, and the median of the rounds' ratios\n",
+		b.Machine, b.Rounds)
 	b.addRemove()
 	b.twoThreads()
 	b.luaAdd()

@@ -26,8 +26,8 @@ func (s series) median() float64 {
 	return sorted[len(sorted)/2]
 }
 
-// over is the median of the rounds' own ratios. A machine that changes its pace between rounds changes both figures of a
-// round, but the ratio of two medians may take one from the fast rounds and one from the slow.
+// over is the median of the rounds' own ratios. A machine that changes its pace between rounds changes both figures
+// of a round, but the ratio of two medians may take one from the fast rounds and one from the slow.
 func (s series) over(other series) float64 {
 	var ratios series
 	for i := 0; i < len(s) && i < len(other); i++ {
