@@ -2,12 +2,10 @@
 --- Profiles for Lua scripts, after Go's `runtime/pprof` and `net/http/pprof`.
 --
 -- A profile is a named collection of stacks. A program adds an entry when something begins to live and removes it
--- when
--- that ends; anyone may ask at any time who opened what is still open, also over HTTP with `go tool pprof`.
+-- when that ends; anyone may ask at any time who opened what is still open, also over HTTP with `go tool pprof`.
 --
 -- Misuse raises an error that names the argument. Where the world fails (a full disk, a port in use), functions
--- return
--- nil, a message and a code such as "ENOSPC".
+-- return nil, a message and a code such as "ENOSPC".
 --
 -- @module cprof
 -- @usage
@@ -38,8 +36,7 @@ cprof._VERSION = core._VERSION
 -- @function new_profile
 -- @tparam string name any text but the name of a built-in profile; by convention "module.what"
 -- @tparam[opt] table options `sample_types`: a list of one to four `{type, unit}`, the columns of its values; when
---   it is
---   left out, one column `{name, "count"}`
+--   it is left out, one column `{name, "count"}`
 -- @treturn Profile the profile
 -- @raise where the name is empty, built-in or already defined in this state, or exists with other sample types
 -- @usage
@@ -76,9 +73,8 @@ cprof.labels = core.labels
 -- @usage cprof.set_prof_stack_depth(256)
 cprof.set_prof_stack_depth = core.set_prof_stack_depth
 
---- Serves all profiles under /debug/pprof/, from a thread of its own. The server runs until it is stopped or the
--- state is
--- closed; dropping the handle stops nothing.
+--- Serves all profiles under /debug/pprof/, from a thread of its own.
+-- The server runs until it is stopped or the state is closed; dropping the handle stops nothing.
 -- @function serve
 -- @tparam[opt] table options `address` (numeric; "127.0.0.1"), `port` (0, the default: any free one)
 -- @treturn[1] Server the server
@@ -93,13 +89,12 @@ cprof.set_prof_stack_depth = core.set_prof_stack_depth
 
 --- Adds an entry for a key, with the stack of the call.
 -- The key is not kept alive, unless it is a string or a number, which compare by value. A key that is collected
--- leaves
--- its entry behind.
+-- leaves its entry behind.
 -- @function Profile:add
 -- @param key any value that can index a table
 -- @tparam[opt=1] integer|table options a skip, or a table with `skip` (0 shows `add` itself, 1 the function that
---   called it,
---   2 that function's caller), `labels` (from `cprof.labels`), `values` (one for each column)
+--   called it, 2 that function's caller; where no frame is left, "[skipped]" is shown), `labels` (from
+--   `cprof.labels`), `values` (one for each column)
 -- @raise where the key is nil, NaN or has an entry already, or an option is wrong; nothing is changed then
 -- @usage open_blobs:add(blob, 2)
 
@@ -130,14 +125,16 @@ cprof.set_prof_stack_depth = core.set_prof_stack_depth
 
 --- The profile as it is now.
 -- @function Profile:snapshot
--- @treturn Data its data
+-- @treturn[1] Data its data
+-- @treturn[2] nil where memory ran out
+-- @treturn[2] string a message
+-- @treturn[2] string a code, "ENOMEM"
 -- @usage for sample in open_blobs:snapshot():samples() do print(sample.values[1], sample.frames[1].name) end
 
 --- Writes the profile for pprof.
 -- @function Profile:write
 -- @tparam string|file|function target a path (the file is whole or as it was), an open file, or a function that is
---   called
---   with the bytes piece by piece, and may return nil and a message to stop
+--   called with the bytes piece by piece, and may return nil and a message to stop
 -- @tparam[opt] table options `debug` (1: text), `gzip_level` (0 to 9; 1), `symbolize` (false: leave native code to
 --   the reader)
 -- @treturn[1] boolean true
@@ -150,7 +147,10 @@ cprof.set_prof_stack_depth = core.set_prof_stack_depth
 --- The bytes that `write` writes.
 -- @function Profile:encode
 -- @tparam[opt] table options as for `write`
--- @treturn string the bytes
+-- @treturn[1] string the bytes
+-- @treturn[2] nil where memory ran out
+-- @treturn[2] string a message
+-- @treturn[2] string a code, "ENOMEM"
 -- @raise where an option is wrong
 -- @usage io.write(open_blobs:encode { debug = 1 })
 
@@ -158,9 +158,9 @@ cprof.set_prof_stack_depth = core.set_prof_stack_depth
 -- `data:write(target, options)` and `data:encode(options)` are as a profile's.
 -- @type Data
 
---- Iterates over the samples: `values` (a number for each column), `labels`, and `frames` from the leaf to the
--- root, each with
--- `name`, `file`, `line`, `start_line`, `address` and `mapping`.
+--- Iterates over the samples.
+-- Each has `values` (a number for each column), `labels`, and `frames` from the leaf to the root, each with `name`,
+-- `file`, `line`, `start_line`, `address` and `mapping`.
 -- @function Data:samples
 -- @treturn function an iterator
 -- @usage for sample in data:samples() do total = total + sample.values[1] end

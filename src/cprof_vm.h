@@ -76,9 +76,8 @@ typedef struct cprof_vm_frame {
     uint32_t flags;
 } cprof_vm_frame;
 
-#define CPROF_VM_RUNTIME                                                                                     \
-    1u /* a function of the runtime's own library: its helper functions are not shown   \
-                             */
+/* A flag: a function of the runtime's own library, whose helper functions are not shown. */
+#define CPROF_VM_RUNTIME 1u
 
 /* The native stack under a walk, leaf first: PCS inside the calls, STARTS of their functions (0: unknown). */
 typedef struct cprof_vm_native {

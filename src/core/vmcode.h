@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * The functions of virtual machines and their addresses (cprof_vm.h), and the frames that are cprof's own
- * remarks, such as
- * "[truncated]": functions of nobody, in the same range.
- * Takes CPROF__RANK_FUNCTIONS. Threads: any. Signals: unsafe.
+ * remarks, such as "[truncated]": functions of nobody, in the same range. Takes CPROF__RANK_FUNCTIONS.
+ * Threads: any. Signals: unsafe.
  */
 #ifndef CPROF_CORE_VMCODE_H
 #define CPROF_CORE_VMCODE_H
