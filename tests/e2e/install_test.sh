@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash
+#
+# What is installed serves on its own, under any prefix: to pkg-config, to CMake's find_package, and to Lua.
+. "$(dirname "$0")/lib.sh"
+
+PREFIX=$TMP/prefix
+unset LD_LIBRARY_PATH "${!LUA_PATH@}" "${!LUA_CPATH@}"
+
+runs "cmake --install" cmake --install "$BUILD" --prefix "$PREFIX"
+LIBDIR=$(dirname "$(find "$PREFIX" -name libcprof.so)")
+is "nothing of the build's own place is left in it" "$(grep -rlF "$BUILD/lib" "$PREFIX")" ''
+
+cat >"$TMP/main.c" <<'C'
+#include <cprof.h>
+#include <cprof_lua.h>
+#include <cprof_vm.h>
+#include <stdio.h>
+#ifdef WITH_LUA
+#include <lauxlib.h>
+#endif
+
+int main(void)
+{
+    cprof_profile *profile;
+    cprof_http *server;
+    if (cprof_profile_new("installed", NULL, &profile) || cprof_profile_add(profile, &profile, 1) ||
+        cprof_http_start(NULL, &server))
+        return 1;
+    cprof_http_stop(server);
+#ifdef WITH_LUA
+    lua_State *L = luaL_newstate();
+    if (cprof_lua_attach(L))
+        return 1;
+    lua_close(L);
+#endif
+    printf("%s %d\n", cprof_version(), (int)cprof_profile_count(profile));
+    return 0;
+}
+C
+VERSION=$(sed -n 's/^#define CPROF_VERSION "\(.*\)"/\1/p' "$ROOT/src/cprof.h")
+
+export PKG_CONFIG_PATH=$LIBDIR/pkgconfig
+is "pkg-config tells the version" "$(pkg-config --modversion cprof cprof_http)" "$VERSION"$'\n'"$VERSION"
+read -ra flags < <(pkg-config --cflags --libs cprof_http)
+runs "a program builds by pkg-config" cc -o "$TMP/by_pkg_config" "$TMP/main.c" "${flags[@]}" "-Wl,-rpath,$LIBDIR"
+is "and runs" "$("$TMP/by_pkg_config" 2>&1)" "$VERSION 1"
+
+mkdir "$TMP/project"
+cat >"$TMP/project/CMakeLists.txt" <<CMAKE
+cmake_minimum_required(VERSION 3.25)
+project(installed LANGUAGES C)
+find_package(cprof ${VERSION%.*} REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(LUA REQUIRED IMPORTED_TARGET lua5.4)
+add_executable(by_cmake ../main.c)
+target_compile_definitions(by_cmake PRIVATE WITH_LUA)
+target_link_libraries(by_cmake PRIVATE cprof::lua5.4 cprof::http cprof::cprof PkgConfig::LUA)
+CMAKE
+runs "a host of Lua is configured by find_package" cmake -S "$TMP/project" -B "$TMP/project/build" \
+    -DCMAKE_PREFIX_PATH="$PREFIX"
+runs "and builds" cmake --build "$TMP/project/build"
+is "and runs" "$("$TMP/project/build/by_cmake" 2>&1)" "$VERSION 1"
+
+# Lua's own search paths are those of its prefix; here they are said.
+SCRIPT='local cprof = require "cprof"
+local profile = cprof.new_profile("installed")
+profile:add({})
+local server = assert(cprof.serve())
+server:stop()
+print(cprof._VERSION, profile:count())'
+for runtime in lua5.1 lua5.2 lua5.3 lua5.4 luajit; do
+    version=${runtime#lua}
+    version=${version/jit/5.1}
+    is "$runtime finds the module" "$(LUA_PATH="$PREFIX/share/lua/$version/?.lua" \
+        LUA_CPATH="$LIBDIR/lua/$version/?.so" "$runtime" -e "$SCRIPT" 2>&1)" "cprof $VERSION"$'\t'1
+done
+done_testing
