@@ -38,13 +38,14 @@ int cprof_set_prof_stack_depth(int depth, int *old)
 typedef struct room {
     size_t depth; /* it is made for stacks of at most these frames */
     size_t native_max;
-    uint64_t *frames;          /* depth + 2 */
-    uint64_t *pcs;             /* native_max + 1: the native stack, as TRAIL knows it */
-    uint64_t *starts;          /* native_max: of its functions, the first START_COUNT of them known */
+    uint64_t *frames; /* depth + 2 */
+    uint64_t *pcs,
+        *starts; /* native_max + 1: a native stack that the trail does not hold, its functions' starts */
     cprof_vm_frame *vm_frames; /* depth + 1 */
-    size_t start_count;
-    uint32_t stack, skip; /* what the last native stack was interned as; 0: unknown */
+    uint32_t stack, skip;      /* what the trail's stack was interned as; 0: unknown */
     uint32_t era;
+    uint32_t starts_known;                   /* TRAIL_STARTS hold from this place on */
+    uint64_t trail_starts[CPROF__TRAIL_MAX]; /* of the functions of the trail's frames, in their places */
     cprof__trail trail;
     uint64_t words[];
 } room;
@@ -53,7 +54,7 @@ static room *make_room(cprof__thread *thread, size_t depth)
 {
     size_t native = depth * NATIVE_PER_FRAME + NATIVE_EXTRA;
     size_t vm = (depth + 1) * sizeof(cprof_vm_frame) / sizeof(uint64_t);
-    room *made = cprof__malloc(sizeof *made + (depth + 2 + 2 * native + 1 + vm) * sizeof(uint64_t));
+    room *made = cprof__malloc(sizeof *made + (depth + 2 + 2 * (native + 1) + vm) * sizeof(uint64_t));
     if (!made)
         return NULL;
     memset(made, 0, sizeof *made);
@@ -62,7 +63,7 @@ static room *make_room(cprof__thread *thread, size_t depth)
     made->frames = made->words;
     made->pcs = made->frames + depth + 2;
     made->starts = made->pcs + native + 1;
-    made->vm_frames = (cprof_vm_frame *)(made->starts + native);
+    made->vm_frames = (cprof_vm_frame *)(made->starts + native + 1);
     cprof__free(thread->capture);
     thread->capture = made;
     return made;
@@ -100,36 +101,64 @@ static size_t add_remark(uint64_t *frames, size_t count, bool cut, cprof__walk_e
     return address ? count + 1 : 0;
 }
 
+/* Walks into the trail. Returns: how many frames, or 0: none for a trail. */
+static size_t walk_trail(room *r, const cprof__regs *regs, size_t max)
+{
+    size_t count = cprof__code_capture_again(regs, &r->trail, max);
+    uint32_t known = CPROF__TRAIL_MAX - (uint32_t)count + r->trail.fresh;
+    if (!count || known > r->starts_known)
+        r->starts_known = count ? known : CPROF__TRAIL_MAX;
+    return count;
+}
+
 static uint32_t capture_native(room *r, const cprof__regs *regs, uint32_t skip)
 {
-    cprof__walk_end end;
-    bool same;
-    size_t count = cprof__code_capture_again(regs, &r->trail, r->pcs, r->depth, &end, &same);
-    r->start_count = same ? r->start_count : 0;
+    size_t count = walk_trail(r, regs, r->depth);
+    cprof__walk_end end = r->trail.end;
+    if (!count) {
+        count = cprof__code_capture(regs, r->pcs, r->depth, &end);
+        count = add_remark(r->pcs, count, false, end);
+        return count ? cprof__stacks_intern(r->pcs, (uint32_t)count, skip) : 0;
+    }
     uint32_t era = cprof__code_era();
-    if (same && r->stack && r->skip == skip && r->era == era)
+    if (!r->trail.fresh && r->stack && r->skip == skip && r->era == era)
         return r->stack;
-    count = add_remark(r->pcs, count, false, end);
-    r->stack = count ? cprof__stacks_intern(r->pcs, (uint32_t)count, skip) : 0;
+    uint64_t *pcs = cprof__trail_pcs(&r->trail);
     r->skip = skip;
     r->era = era;
-    return r->stack;
+    if (end == CPROF__WALK_ROOT)
+        return r->stack = cprof__stacks_intern_sum(pcs, (uint32_t)count, skip, cprof__trail_sum(&r->trail));
+    count = add_remark(pcs, count, false, end);
+    return r->stack = count ? cprof__stacks_intern(pcs, (uint32_t)count, skip) : 0;
+}
+
+/* The native stack with the starts of its functions. */
+static cprof_vm_native walk_functions(room *r, const cprof__regs *regs, cprof__walk_end *end)
+{
+    size_t count = walk_trail(r, regs, r->native_max);
+    if (!count) {
+        count = cprof__code_capture(regs, r->pcs, r->native_max, end);
+        for (size_t i = 0; i < count; i++)
+            r->starts[i] = cprof__code_function_start(r->pcs[i]);
+        return (cprof_vm_native){r->pcs, r->starts, count};
+    }
+    uint32_t first = CPROF__TRAIL_MAX - (uint32_t)count;
+    for (uint32_t i = first; i < r->starts_known; i++)
+        r->trail_starts[i] = cprof__code_function_start(r->trail.pcs[i]);
+    r->starts_known = first;
+    *end = r->trail.end;
+    return (cprof_vm_native){r->trail.pcs + first, r->trail_starts + first, count};
 }
 
 static uint32_t capture_merged(room *r, const cprof__regs *regs, uint32_t skip, cprof__thread *thread,
                                cprof_vm_state *state, void *running)
 {
     cprof__walk_end end;
-    bool same;
-    size_t count = cprof__code_capture_again(regs, &r->trail, r->pcs, r->native_max, &end, &same);
-    for (size_t i = same ? r->start_count : 0; i < count; i++)
-        r->starts[i] = cprof__code_function_start(r->pcs[i]);
-    r->start_count = count;
+    cprof_vm_native native = walk_functions(r, regs, &end);
     r->stack = 0;
     cprof__merged merged = {r->frames, 0, r->depth, false};
-    cprof_vm_native native = {r->pcs, r->starts, count};
     cprof__vm_merge(thread, state, running, &native, 0, r->vm_frames, r->depth + 1, &merged);
-    count = add_remark(merged.frames, merged.count, merged.cut, end);
+    size_t count = add_remark(merged.frames, merged.count, merged.cut, end);
     return count ? cprof__stacks_intern(merged.frames, (uint32_t)count, skip) : 0;
 }
 

@@ -331,20 +331,15 @@ size_t cprof__code_capture(const cprof__regs *regs, uint64_t *pcs, size_t max, c
     return count;
 }
 
-size_t cprof__code_capture_again(const cprof__regs *regs, cprof__trail *trail, uint64_t *pcs, size_t max,
-                                 cprof__walk_end *end, bool *same)
+size_t cprof__code_capture_again(const cprof__regs *regs, cprof__trail *trail, size_t max)
 {
     const cprof__thread *thread = cprof__thread_self();
-    uint64_t low = thread ? thread->stack_low : 0, high = thread ? thread->stack_high : 0;
-    size_t count = cprof__walk_again(&map, regs, low, high, trail, pcs, max, end, same);
+    size_t count =
+        thread ? cprof__trail_walk(trail, &map, regs, thread->stack_low, thread->stack_high, max) : 0;
     bool changed = false;
-    if (trail->transient)
-        (void)cprof__code_refresh(&changed);
-    if (*end != CPROF__WALK_UNKNOWN && !changed)
-        return count;
-    trail->count = 0;
-    *same = false;
-    return cprof__code_capture(regs, pcs, max, end);
+    if (count && trail->transient && cprof__code_refresh(&changed) == CPROF_OK && changed)
+        count = trail->count = 0;
+    return count;
 }
 
 /* ---- Looking up ---- */

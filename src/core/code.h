@@ -12,6 +12,7 @@
 #ifndef CPROF_CORE_CODE_H
 #define CPROF_CORE_CODE_H
 
+#include "sigsafe/trail.h"
 #include "sigsafe/walk.h"
 
 #include <stdbool.h>
@@ -48,9 +49,9 @@ uint32_t cprof__code_era(void);
  * Signals: unsafe. */
 size_t cprof__code_capture(const cprof__regs *regs, uint64_t *pcs, size_t max, cprof__walk_end *end);
 
-/* The same with TRAIL, the calling thread's own, as cprof__walk_again has it. */
-size_t cprof__code_capture_again(const cprof__regs *regs, cprof__trail *trail, uint64_t *pcs, size_t max,
-                                 cprof__walk_end *end, bool *same);
+/* The same into TRAIL, the calling thread's own. Returns: how many, or 0 where only cprof__code_capture can
+ * tell: rows are missing, or the stack is none for a trail. */
+size_t cprof__code_capture_again(const cprof__regs *regs, cprof__trail *trail, size_t max);
 
 /* The start of the function that PC lies in, 0 where unknown: from unwind rows, which stripped files have
  * too. Lock-free. Signals: safe. */

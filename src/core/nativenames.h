@@ -9,8 +9,8 @@
 
 #include "core/code.h"
 
-/* Names the function that starts at ENTRY in MAPPING; the first name stays. Returns: 0 or CPROF_ENOMEM (nothing is
- * recorded). */
+/* Names the function that starts at ENTRY in MAPPING; the first name stays. Returns: 0 or CPROF_ENOMEM
+ * (nothing is recorded). */
 int cprof__nativenames_add(const cprof__mapping *mapping, uint64_t entry, const char *name);
 
 /* Its name, which lives for ever, or NULL. */

@@ -12,6 +12,7 @@
 #include "base/lock.h"
 #include "core/code.h"
 #include "core/vmcode.h"
+#include "sigsafe/trail.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -35,23 +36,19 @@ static uint32_t next_word = 1;                 /* under the lock; number 0 means
 static uint32_t stack_count;                   /* under the lock */
 static _Atomic uint32_t full_stack;            /* number of the stack that stands for those without room */
 
-static uint64_t mix(uint64_t a, uint64_t b)
+/* A sum over the frames, each by its place from the root: a stack that shares its outer frames with another
+ * shares that part of the sum, and no term waits for another. */
+static uint64_t sum_of(const uint64_t *frames, uint32_t depth)
 {
-    unsigned __int128 product =
-        (unsigned __int128)(a ^ UINT64_C(0xa0761d6478bd642f)) * (b ^ UINT64_C(0xe7037ed1a0b428db));
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < depth; i++)
+        sum += cprof__trail_term(frames[i], depth - 1 - i);
+    return sum;
 }
 
-/* Two words a multiplication, which do not wait for one another. */
-static uint32_t hash_frames(uint64_t header, const uint64_t *frames, uint32_t depth)
+static uint32_t hash_of(uint64_t header, uint64_t sum)
 {
-    uint64_t hash = header;
-    uint32_t i = 0;
-    for (; i + 2 <= depth; i += 2)
-        hash = (hash << 7 | hash >> 57) + mix(frames[i], frames[i + 1]);
-    if (i < depth)
-        hash = (hash << 7 | hash >> 57) + mix(frames[i], 0);
-    hash = mix(hash, depth);
+    uint64_t hash = cprof__trail_term(sum ^ header << 32 ^ header >> 32, 0);
     return (uint32_t)(hash ^ hash >> 32);
 }
 
@@ -154,7 +151,7 @@ static bool prepare_full_stack(void)
     cprof__lock_take(&lock);
     if (!atomic_load(&full_stack)) {
         uint64_t header = 1;
-        atomic_store(&full_stack, add(hash_frames(header, &frame, 1), header, &frame));
+        atomic_store(&full_stack, add(hash_of(header, sum_of(&frame, 1)), header, &frame));
     }
     cprof__lock_give(&lock);
     return atomic_load(&full_stack) != 0;
@@ -162,10 +159,15 @@ static bool prepare_full_stack(void)
 
 uint32_t cprof__stacks_intern(const uint64_t *frames, uint32_t depth, uint32_t skip)
 {
+    return cprof__stacks_intern_sum(frames, depth, skip, sum_of(frames, depth));
+}
+
+uint32_t cprof__stacks_intern_sum(const uint64_t *frames, uint32_t depth, uint32_t skip, uint64_t sum)
+{
     if (skip > 0xffff)
         skip = 0xffff;
     uint64_t header = depth | (uint64_t)skip << 16 | (uint64_t)cprof__code_era() << 32;
-    uint32_t hash = hash_frames(header, frames, depth);
+    uint32_t hash = hash_of(header, sum);
     const struct index *index = atomic_load_explicit(&current, memory_order_acquire);
     uint32_t number = index ? find(index, hash, header, frames) : 0;
     if (__builtin_expect(number != 0, 1))

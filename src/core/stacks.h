@@ -23,6 +23,9 @@ typedef struct cprof__stack {
  * SKIP above 65,535 counts as that. */
 uint32_t cprof__stacks_intern(const uint64_t *frames, uint32_t depth, uint32_t skip);
 
+/* The same where SUM, of cprof__trail_term over the frames, is known already. */
+uint32_t cprof__stacks_intern_sum(const uint64_t *frames, uint32_t depth, uint32_t skip, uint64_t sum);
+
 /* The stack with NUMBER, which intern returned. */
 cprof__stack cprof__stacks_get(uint32_t number);
 

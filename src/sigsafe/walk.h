@@ -50,37 +50,4 @@ size_t cprof__walk(const cprof__code_map *map, cprof__regs *regs, uint64_t stack
 /* Drops what walks have remembered of single pcs. Signals: safe. */
 void cprof__walk_forget(void);
 
-/* ---- Walking again ---- */
-
-#define CPROF__TRAIL_MAX 256
-
-/* One frame of a walk, with the words of the stack that led from it to the next. */
-typedef struct cprof__trail_frame {
-    uint64_t key;      /* its pc, plus one where the pc is no return address */
-    uint64_t sp, fp;   /* as they were in it */
-    uint64_t fp_place; /* where it saved fp, as far as that matters further out; else 0 */
-    bool fp_matters;   /* whether the walk from here on depends on fp */
-} cprof__trail_frame;
-
-/* The last walk of one thread. Programs add entries from the same places again and again, and stacks that
- * differ at the leaf share their outer frames; where the words that a walk depends on are still the same, so
- * is the walk. To see that takes two loads a frame that do not wait for one another. A trail of zeros is
- * ready for use. */
-typedef struct cprof__trail {
-    uint32_t sequence; /* of the code map */
-    uint32_t count;    /* frames in LISTS[CURRENT]; 0: nothing is known */
-    size_t max;
-    cprof__walk_end end;
-    int current;
-    bool transient;                                /* as cprof__walk's */
-    cprof__trail_frame lists[2][CPROF__TRAIL_MAX]; /* the last walk, and room for the next */
-} cprof__trail;
-
-/* As cprof__walk, for a stack in [STACK_LOW, STACK_HIGH) of which TRAIL knows the last walk. PCS must hold
- * what the last call with TRAIL left there. *SAME gets whether all is as it was then, TRAIL->transient what
- * cprof__walk's TRANSIENT would. Returns: how many. Signals: safe. */
-size_t cprof__walk_again(const cprof__code_map *map, const cprof__regs *regs, uint64_t stack_low,
-                         uint64_t stack_high, cprof__trail *trail, uint64_t *pcs, size_t max,
-                         cprof__walk_end *end, bool *same);
-
 #endif

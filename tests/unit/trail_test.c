@@ -14,9 +14,8 @@
 #define NOINLINE __attribute__((noinline, noclone))
 
 static cprof__trail trail;
-static uint64_t kept[FRAMES_MAX];
 static size_t max = FRAMES_MAX;
-static long walks, same_walks;
+static long walks, same_walks, joined_walks;
 static unsigned seed = 1;
 
 static unsigned next_random(unsigned below)
@@ -30,15 +29,20 @@ static NOINLINE void compare(void)
     cprof__regs regs;
     CPROF__REGS_HERE(&regs);
     uint64_t plain[FRAMES_MAX];
-    cprof__walk_end end, again_end;
-    bool same;
+    cprof__walk_end end;
     size_t count = cprof__code_capture(&regs, plain, max, &end);
-    size_t again = cprof__code_capture_again(&regs, &trail, kept, max, &again_end, &same);
+    size_t again = cprof__code_capture_again(&regs, &trail, max);
+    const uint64_t *pcs = cprof__trail_pcs(&trail);
     assert_int_equal(again, count);
-    assert_int_equal(again_end, end);
-    assert_memory_equal(kept, plain, count * sizeof *plain);
+    assert_int_equal(trail.end, end);
+    assert_memory_equal(pcs, plain, count * sizeof *plain);
+    uint64_t sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += cprof__trail_term(plain[i], count - 1 - i);
+    assert_true(cprof__trail_sum(&trail) == sum);
     walks++;
-    same_walks += same;
+    same_walks += trail.fresh == 0;
+    joined_walks += trail.fresh > 0 && trail.fresh < count;
 }
 
 static void descend(unsigned depth);
@@ -95,7 +99,8 @@ static void test_random_trees(void **state)
     (void)state;
     while (walks < 300000)
         descend(14);
-    assert_true(same_walks > 0);
+    assert_true(same_walks > walks / 100);
+    assert_true(joined_walks > walks / 2);
 }
 
 static NOINLINE void repeat(int times)
@@ -132,7 +137,7 @@ static void test_cut(void **state)
             deep(depth);
     }
     max = FRAMES_MAX;
-    deep(400);
+    deep(FRAMES_MAX + 20);
     repeat(2);
 }
 
