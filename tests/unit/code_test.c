@@ -38,18 +38,19 @@ __attribute__((noinline)) static int capture(void *context)
 }
 
 static cprof__trail trail;
-static seen walked_again;
 
 /* As cprof adds entries: with a trail of the walk before. */
 __attribute__((noinline)) static int capture_again(void *context)
 {
-    bool same;
     cprof__regs regs;
-    seen *s = &walked_again;
+    seen *s = context;
     CPROF__REGS_HERE(&regs);
-    s->count = cprof__code_capture_again(&regs, &trail, s->pcs, FRAMES_MAX, &s->end, &same);
+    s->count = cprof__code_capture_again(&regs, &trail, FRAMES_MAX);
+    s->end = trail.end;
+    memcpy(s->pcs, cprof__trail_pcs(&trail), s->count * sizeof *s->pcs);
+    if (!s->count)
+        s->count = cprof__code_capture(&regs, s->pcs, FRAMES_MAX, &s->end);
     s->era = cprof__code_era();
-    memcpy(context, s, sizeof *s);
     return 0;
 }
 
