@@ -20,6 +20,10 @@ static atomic_bool closed;
 /* This thread closed the gate. */
 static __thread bool forking __attribute__((tls_model("initial-exec")));
 
+/* Held while a lock comes onto its list, and during a fork: a lock that one thread is listing may already be
+ * held by another. */
+static pthread_mutex_t listing = PTHREAD_MUTEX_INITIALIZER;
+
 static void fork_prepare(void)
 {
     pthread_mutex_lock(&gate);
@@ -30,10 +34,13 @@ static void fork_prepare(void)
             pthread_mutex_lock(&lock->mutex);
             pthread_mutex_unlock(&lock->mutex);
         }
+    /* Nobody holds a lock by now, so nobody who lists one keeps us waiting for it. */
+    pthread_mutex_lock(&listing);
 }
 
 static void fork_parent(void)
 {
+    pthread_mutex_unlock(&listing);
     atomic_store(&closed, false);
     forking = false;
     pthread_mutex_unlock(&gate);
@@ -55,11 +62,15 @@ static void watch_forks(void)
 static void list(cprof__lock *lock)
 {
     pthread_once(&fork_once, watch_forks);
-    if (atomic_exchange(&lock->listed, true))
-        return;
-    lock->next = atomic_load(&lists[lock->rank]);
-    while (!atomic_compare_exchange_weak(&lists[lock->rank], &lock->next, lock))
-        ;
+    if (forking)
+        return; /* a handler of the thread that forks: another time */
+    pthread_mutex_lock(&listing);
+    if (!atomic_load(&lock->listed)) {
+        lock->next = atomic_load(&lists[lock->rank]);
+        atomic_store(&lists[lock->rank], lock);
+        atomic_store(&lock->listed, true);
+    }
+    pthread_mutex_unlock(&listing);
 }
 
 /* Gives LOCK back and waits until the fork is over. Returns false where there is nothing to wait for: the
