@@ -125,6 +125,8 @@ static int write_to_function(lua_State *L, cprof__source source, const cprof_wri
     }
     if (status == CPROF_ECANCELED) {
         lua_settop(L, SLOT_MESSAGE);
+        lua_pushnil(L); /* where the function may have returned false */
+        lua_replace(L, SLOT_RESULT);
         lua_pushstring(L, "ECANCELED");
         return 3;
     }

@@ -91,6 +91,10 @@ describe("write", function()
     assert.are.equal("connection closed", text)
     assert.are.equal("ECANCELED", code)
     assert.are.equal(1, calls)
+    local stopped = { profile:write(function()
+      return false, "enough"
+    end) }
+    assert.are.same({ nil, "enough", "ECANCELED" }, stopped)
   end)
 
   it("may be used from inside the function", function()
