@@ -63,19 +63,18 @@ cprof__stack_word(uint64_t address)
  */
 static inline bool cprof__step_near(cprof__rule rule, const cprof__regs *from, uint64_t high, cprof__regs *to)
 {
-    uint64_t cfa;
-    if (cprof__rule_kind(rule) == CPROF__RULE_SP)
-        cfa = from->sp + (uint64_t)cprof__rule_offset(rule) * 8;
-    else if (cprof__rule_kind(rule) == CPROF__RULE_FP)
-        cfa = from->fp + (uint64_t)cprof__rule_offset(rule) * 8;
-    else
+    enum cprof__rule_kind kind = cprof__rule_kind(rule);
+    if (kind != CPROF__RULE_SP && kind != CPROF__RULE_FP)
         return false;
+    /* Which of both, and whether fp is saved, changes from frame to frame: chosen without a branch. */
+    uint64_t cfa = (kind == CPROF__RULE_SP ? from->sp : from->fp) + (uint64_t)cprof__rule_offset(rule) * 8;
     uint64_t fp_bytes = cprof__rule_fp_words(rule) * 8;
     if (cfa < from->sp + 8 || cfa > high || cfa - from->sp < fp_bytes)
         return false;
+    uint64_t saved = cprof__stack_word(cfa - (fp_bytes ? fp_bytes : 8));
     to->pc = cprof__stack_word(cfa - 8);
     to->sp = cfa;
-    to->fp = fp_bytes ? cprof__stack_word(cfa - fp_bytes) : from->fp;
+    to->fp = fp_bytes ? saved : from->fp;
     return to->pc != 0;
 }
 

@@ -10,26 +10,25 @@
 
 #define LIMIT CPROF__TRAIL_MAX
 
-/* The first frame from I on that the stack's words lead elsewhere from than they did; LIMIT where there is
- * none. They are compared all together first, without a branch for each. */
+/* What has changed of the words that lead from FRAME to the next; 0: nothing. */
+static inline uint64_t changes_of(const cprof__trail_frame *frame)
+{
+    return (cprof__stack_word(frame[1].sp - 8) ^ frame[1].key) |
+           (cprof__stack_word(frame->fp_place) ^ frame->fp_word);
+}
+
+/* The first frame from I on that the stack's words lead elsewhere from than they did; LIMIT where there is none.
+ * They are compared all together first, without a branch for each. */
 static uint32_t changed_from(const cprof__trail_frame *frames, uint32_t i)
 {
     uint64_t changes = 0;
-    for (uint32_t j = i; j + 1 < LIMIT; j++) {
-        const cprof__trail_frame *frame = &frames[j], *next = frame + 1;
-        changes |= cprof__stack_word(next->sp - 8) ^ next->key;
-        if (frame->fp_place)
-            changes |= cprof__stack_word(frame->fp_place) ^ next->fp;
-    }
+    for (uint32_t j = i; j + 1 < LIMIT; j++)
+        changes |= changes_of(&frames[j]);
     if (!changes)
         return LIMIT;
-    for (; i + 1 < LIMIT; i++) {
-        const cprof__trail_frame *frame = &frames[i], *next = frame + 1;
-        if (cprof__stack_word(next->sp - 8) != next->key ||
-            (frame->fp_place && cprof__stack_word(frame->fp_place) != next->fp))
-            break;
-    }
-    return i;
+    while (i + 1 < LIMIT && !changes_of(&frames[i]))
+        i++;
+    return i + 1 < LIMIT ? i : LIMIT;
 }
 
 /* Whether the walk that is at KEY and AT may go on as FRAME did. */
@@ -60,6 +59,11 @@ static size_t place(cprof__trail *trail, uint32_t count, uint32_t outer, uint64_
     uint32_t first = outer - count;
     memcpy(&trail->frames[first], trail->walked, count * sizeof *trail->frames);
     for (uint32_t i = outer; i-- > first;) {
+        cprof__trail_frame *frame = &trail->frames[i];
+        if (i + 1 < LIMIT) {
+            frame->fp_word = frame->fp_place ? frame[1].fp : frame[1].key;
+            frame->fp_place = frame->fp_place ? frame->fp_place : frame[1].sp - 8;
+        }
         trail->pcs[i] = trail->frames[i].key - 1 + (i == outer - 1 ? last_offset : 0);
         trail->sums[i] = trail->sums[i + 1] + cprof__trail_term(trail->pcs[i], LIMIT - 1 - i);
     }
@@ -113,7 +117,7 @@ size_t cprof__trail_walk(cprof__trail *trail, const cprof__code_map *map, const 
         cprof__rule rule = cprof__step_rule(map, key, generation);
         seen |= rule;
         cprof__trail_frame *frame = &trail->walked[count++];
-        *frame = (cprof__trail_frame){key, at.sp, at.fp, 0, cprof__rule_kind(rule) == CPROF__RULE_FP};
+        *frame = (cprof__trail_frame){key, at.sp, at.fp, 0, 0, cprof__rule_kind(rule) == CPROF__RULE_FP};
         if (cprof__rule_kind(rule) == CPROF__RULE_END) {
             trail->transient = seen & CPROF__RULE_TRANSIENT;
             return begin_anew(trail, count, (uint64_t)cprof__rule_offset(rule), CPROF__WALK_ROOT);

@@ -20,18 +20,20 @@
 #define CPROF__TRAIL_MAX 256
 
 typedef struct cprof__trail_frame {
-    uint64_t key;      /* its pc, plus one where the pc is no return address */
-    uint64_t sp, fp;   /* as they were in it */
-    uint64_t fp_place; /* where it saved fp, as far as that matters further out; else 0 */
-    bool fp_matters;   /* whether the walk from here on depends on fp */
+    uint64_t key;    /* its pc, plus one where the pc is no return address */
+    uint64_t sp, fp; /* as they were in it */
+    /* Where it saved fp, and what is there, as far as that matters further out; else the same of its return
+     * address, so that a comparison needs no branch. */
+    uint64_t fp_place, fp_word;
+    bool fp_matters; /* whether the walk from here on depends on fp */
 } cprof__trail_frame;
 
 /* A trail of zeros is ready for use. */
 typedef struct cprof__trail {
     uint32_t sequence; /* of the code map: its generation comes round, and a thread may sleep for long */
-    uint32_t count;      /* 0: nothing is known */
-    uint32_t fresh;      /* of the frames, how many at the leaf the last walk found anew */
-    bool transient;      /* as cprof__walk's */
+    uint32_t count;    /* 0: nothing is known */
+    uint32_t fresh;    /* of the frames, how many at the leaf the last walk found anew */
+    bool transient;    /* as cprof__walk's */
     cprof__walk_end end;
     size_t max;
     uint64_t pcs[CPROF__TRAIL_MAX + 1];  /* the last COUNT of the first MAX; one more is the caller's */
