@@ -60,12 +60,17 @@ static bool write_frame(writer *w, lua_State *L, lua_Debug *ar)
     return !cprof__lua_tail_called(ar) || write_tail_calls(w);
 }
 
-/* All by the debug API. Returns whether all of L's frames found room. */
+/* All by the debug API; one unknown frame where L's stack can grow no more. Returns whether all of L's frames found
+ * room. */
 static bool ask_thread(writer *w, lua_State *L)
 {
     lua_Debug ar;
     if (!cprof__lua_room(L, SLOTS)) {
-        return true;
+        if (w->count < w->max) {
+            w->frames[w->count++] = (cprof_vm_frame){.address = cprof_vm_function_address(w->vm->unknown, 0)};
+            return true;
+        }
+        return false;
     }
     int top = lua_gettop(L), pushed = 0;
     bool room = true;
@@ -81,14 +86,14 @@ static bool ask_thread(writer *w, lua_State *L)
     return room;
 }
 
-/* The frame of LEVEL by the debug API; what it tells is remembered where the place is known. */
+/* The frame of LEVEL by the debug API; what it tells is remembered where the place is known. Needs SLOTS free slots. */
 static bool ask_level(writer *w, lua_State *L, const cprof__level *level)
 {
     lua_Debug ar;
     if (w->count == w->max) {
         return false;
     }
-    if (!cprof__lua_room(L, SLOTS) || !lua_getstack(L, level->number, &ar)) {
+    if (!lua_getstack(L, level->number, &ar)) {
         return true;
     }
     lua_getinfo(L, "fl", &ar);
@@ -130,7 +135,8 @@ static bool write_thread(writer *w, lua_State *L)
     cprof__level level;
     bool room = true;
     w->after_tail_call = false;
-    if (!w->vm->places || !w->vm->levels->first(L, &level)) {
+    /* Room is made before the first level is read: it may move LuaJIT's stack, where its levels lie. */
+    if (!w->vm->places || !cprof__lua_room(L, SLOTS) || !w->vm->levels->first(L, &level)) {
         return ask_thread(w, L);
     }
     do {

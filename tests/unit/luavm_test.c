@@ -419,6 +419,89 @@ static void test_luas_allocations_fail(void **unused)
     assert_true(succeeded);
 }
 
+/* ---- Stacks that move ---- */
+
+/* Moves whatever grows, and spoils what it leaves. */
+static void *move(void *context, void *block, size_t old_size, size_t size)
+{
+    (void)context;
+    void *moved = size ? malloc(size) : NULL;
+    if (block && size && moved)
+        memcpy(moved, block, old_size < size ? old_size : size);
+    if (block && (moved || !size)) {
+        memset(block, 0x5a, old_size);
+        free(block);
+    }
+    return moved;
+}
+
+/* crowd(n): adds an entry, and removes it, with n values on the stack. Returns how many frames are in a file "crowd". */
+static int crowd(lua_State *L)
+{
+    static const char key;
+    int values = (int)lua_tonumber(L, 1);
+    cprof_snapshot *snapshot;
+    cprof_sample sample;
+    size_t frames = 0;
+    luaL_checkstack(L, values, "crowd");
+    for (int i = 0; i < values; i++)
+        lua_pushnil(L);
+    assert_int_equal(cprof_profile_add(cprof_lookup("crowd"), &key, 0), 0);
+    assert_int_equal(cprof_profile_snapshot(cprof_lookup("crowd"), &snapshot), 0);
+    assert_int_equal(cprof_snapshot_sample(snapshot, 0, &sample), 0);
+    for (size_t i = 0; i < sample.frame_count; i++)
+        frames += strcmp(sample.frames[i].file, "crowd") == 0;
+    cprof_snapshot_free(snapshot);
+    assert_int_equal(cprof_profile_remove(cprof_lookup("crowd"), &key), 0);
+    lua_pushnumber(L, (lua_Number)frames);
+    return 1;
+}
+
+/* The walk needs room on the stack, which may have to grow in the middle of it. */
+static void test_the_stack_moves_under_the_walk(void **unused)
+{
+    (void)unused;
+    lua_State *L = lua_newstate(move, NULL);
+    if (!L) {
+        print_message("this Lua takes no allocator\n");
+        return;
+    }
+    preload(L);
+    lua_register(L, "crowd", crowd);
+    run(L, "cprof.new_profile('crowd') "
+           "local text = 'local self, depth, values = ... ' .. "
+           "  'if depth == 0 then local n = crowd(values) return n end ' .. "
+           "  'local n = self(self, depth - 1, values) return n' "
+           "for values = 0, 20 do for depth = 1, 60 do "
+           "  local frames = coroutine.wrap(function() "
+           "    local f = assert((loadstring or load)(text, '@crowd')) " /* whose places are not known yet */
+           "    local n = f(f, depth, values) return n "
+           "  end)() "
+           "  assert(frames == depth + 1, frames .. ' frames of ' .. depth + 1) "
+           "end end");
+    lua_close(L);
+}
+
+/* fill(): adds an entry with so many values on the stack that it cannot grow for a walk. */
+static int fill(lua_State *L)
+{
+    static const char key;
+    while (lua_checkstack(L, 12))
+        lua_pushnil(L);
+    assert_int_equal(cprof_profile_add(cprof_lookup("full"), &key, 0), 0);
+    return 0;
+}
+
+static void test_a_full_stack_shows_that_frames_are_missing(void **unused)
+{
+    (void)unused;
+    lua_State *L = open_state();
+    lua_register(L, "fill", fill);
+    run(L, "cprof.new_profile('full') fill()");
+    ASSERT_FRAMES("full", "fill", "?", "main");
+    lua_close(L);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -436,6 +519,8 @@ int main(void)
         cmocka_unit_test(test_states_on_threads),
         cmocka_unit_test(test_our_allocations_fail),
         cmocka_unit_test(test_luas_allocations_fail),
+        cmocka_unit_test(test_the_stack_moves_under_the_walk),
+        cmocka_unit_test(test_a_full_stack_shows_that_frames_are_missing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
