@@ -5,10 +5,12 @@
  * through every lock once, in rising rank, so that whoever held it has let go of it. What threads do at the
  * gate touches nothing but the mutex itself, which the child makes anew.
  */
+#define _GNU_SOURCE
 #include "base/lock.h"
 
 #include <assert.h>
 #include <stdbool.h>
+#include <time.h>
 
 /* The ranks held by this thread, one bit each. */
 static __thread unsigned held __attribute__((tls_model("initial-exec")));
@@ -24,6 +26,19 @@ static __thread bool forking __attribute__((tls_model("initial-exec")));
  * held by another. */
 static pthread_mutex_t listing = PTHREAD_MUTEX_INITIALIZER;
 
+static atomic_int holding_off; /* threads between cprof__fork_hold_off and cprof__fork_allow */
+
+/* How long a fork waits for them: they need microseconds, but for rows of a large file, which need some milliseconds. A
+ * host that calls us from inside the loader's lock could keep them for ever. */
+#define HOLD_OFF_MAX_MS 1000
+
+static void wait_for_those(void)
+{
+    const struct timespec pause = {0, 1000000};
+    for (int waited = 0; atomic_load(&holding_off) > 0 && waited < HOLD_OFF_MAX_MS; waited++)
+        nanosleep(&pause, NULL);
+}
+
 static void fork_prepare(void)
 {
     pthread_mutex_lock(&gate);
@@ -34,6 +49,7 @@ static void fork_prepare(void)
             pthread_mutex_lock(&lock->mutex);
             pthread_mutex_unlock(&lock->mutex);
         }
+    wait_for_those();
     /* Nobody holds a lock by now, so nobody who lists one keeps us waiting for it. */
     pthread_mutex_lock(&listing);
 }
@@ -51,6 +67,7 @@ static void fork_child(void)
     for (int rank = 0; rank < CPROF__RANK_COUNT; rank++)
         for (cprof__lock *lock = lists[rank]; lock; lock = lock->next)
             pthread_mutex_init(&lock->mutex, NULL);
+    atomic_store(&holding_off, 0);
     fork_parent();
 }
 
@@ -73,16 +90,34 @@ static void list(cprof__lock *lock)
     pthread_mutex_unlock(&listing);
 }
 
-/* Gives LOCK back and waits until the fork is over. Returns false where there is nothing to wait for: the
- * thread that forks calls us from a handler of its own. */
-static bool wait_at_gate(cprof__lock *lock)
+/* Whether a fork is under way that this thread has to wait for: not where it holds a lock that the fork waits for, nor
+ * where it forks itself and calls us from a handler of its own. */
+static inline bool must_wait(void)
 {
-    if (forking)
-        return false;
-    pthread_mutex_unlock(&lock->mutex);
+    return __builtin_expect(atomic_load(&closed), 0) && !held && !forking;
+}
+
+static void wait_at_gate(void)
+{
     pthread_mutex_lock(&gate);
     pthread_mutex_unlock(&gate);
-    return true;
+}
+
+void cprof__fork_hold_off(void)
+{
+    pthread_once(&fork_once, watch_forks);
+    for (;;) {
+        atomic_fetch_add(&holding_off, 1);
+        if (!must_wait())
+            return;
+        atomic_fetch_sub(&holding_off, 1);
+        wait_at_gate();
+    }
+}
+
+void cprof__fork_allow(void)
+{
+    atomic_fetch_sub(&holding_off, 1);
 }
 
 void cprof__lock_init(cprof__lock *lock, enum cprof__rank rank)
@@ -98,10 +133,12 @@ void cprof__lock_take(cprof__lock *lock)
     if (__builtin_expect(!atomic_load_explicit(&lock->listed, memory_order_relaxed), 0))
         list(lock);
     assert(held >> lock->rank == 0 && "locks are taken in rising rank");
-    do
+    pthread_mutex_lock(&lock->mutex);
+    while (must_wait()) {
+        pthread_mutex_unlock(&lock->mutex);
+        wait_at_gate();
         pthread_mutex_lock(&lock->mutex);
-    while (__builtin_expect(atomic_load_explicit(&closed, memory_order_relaxed), 0) && !held &&
-           wait_at_gate(lock));
+    }
     held |= 1u << lock->rank;
 }
 

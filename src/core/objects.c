@@ -6,6 +6,7 @@
 #include "core/objects.h"
 
 #include "base/alloc.h"
+#include "base/lock.h"
 #include "core/ehframe.h"
 #include "cprof.h"
 
@@ -25,6 +26,14 @@ static uint64_t changes_of(const struct dl_phdr_info *info)
     return (uint64_t)info->dlpi_adds + (uint64_t)info->dlpi_subs;
 }
 
+/* dl_iterate_phdr, which a fork by another thread waits for. */
+static void iterate(int (*callback)(struct dl_phdr_info *info, size_t size, void *context), void *context)
+{
+    cprof__fork_hold_off();
+    dl_iterate_phdr(callback, context);
+    cprof__fork_allow();
+}
+
 static int take_changes(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size;
@@ -35,7 +44,7 @@ static int take_changes(struct dl_phdr_info *info, size_t size, void *context)
 uint64_t cprof__objects_changes(void)
 {
     uint64_t changes = 0;
-    dl_iterate_phdr(take_changes, &changes);
+    iterate(take_changes, &changes);
     return changes;
 }
 
@@ -193,7 +202,7 @@ static int by_start(const void *left, const void *right)
 int cprof__objects_list(cprof__segments *out)
 {
     listing l = {.out = out};
-    dl_iterate_phdr(list_object, &l);
+    iterate(list_object, &l);
     if (l.out_of_memory)
         return CPROF_ENOMEM;
     qsort(out->list, out->count, sizeof *out->list, by_start);
@@ -242,7 +251,7 @@ static int read_rows(struct dl_phdr_info *info, size_t size, void *context)
 int cprof__objects_rows(uint64_t address, cprof__rows **out, cprof__file_identity *identity)
 {
     reading r = {.address = address, .identity = identity};
-    dl_iterate_phdr(read_rows, &r);
+    iterate(read_rows, &r);
     if (!r.error)
         *out = r.rows;
     return r.error;

@@ -310,26 +310,46 @@ static void *churn_until(void *argument)
     return NULL;
 }
 
-/* A child that forks off while another thread works inside cprof must not find a lock held. */
+/* Writing asks the loader which objects there are, under a lock that is the loader's. */
+static int write_away(void)
+{
+    void *bytes;
+    size_t length;
+    int code = cprof_profile_encode(shared, NULL, &bytes, &length);
+    if (!code)
+        cprof_free(bytes);
+    return code;
+}
+
+static void *write_until(void *argument)
+{
+    while (!atomic_load((atomic_bool *)argument))
+        assert_int_equal(write_away(), 0);
+    return NULL;
+}
+
+/* A child that forks off while other threads work inside cprof must not find a lock held. */
 static void test_fork(void **state)
 {
     (void)state;
     atomic_bool stop = false;
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, churn_until, &stop), 0);
-    for (int i = 0; i < 50; i++) {
+    pthread_t adder, writer;
+    assert_int_equal(pthread_create(&adder, NULL, churn_until, &stop), 0);
+    assert_int_equal(pthread_create(&writer, NULL, write_until, &stop), 0);
+    for (int i = 0; i < 100; i++) {
         pid_t pid = fork();
         if (pid == 0) {
             alarm(20);
             int key;
-            _exit(cprof_profile_add(shared, &key, 1) == 0 && cprof_profile_remove(shared, &key) == 0 ? 0 : 1);
+            _exit(cprof_profile_add(shared, &key, 1) || cprof_profile_remove(shared, &key) || write_away());
         }
         int status;
         assert_int_equal(waitpid(pid, &status, 0), pid);
         assert_int_equal(status, 0);
     }
     atomic_store(&stop, true);
-    pthread_join(thread, NULL);
+    pthread_join(adder, NULL);
+    pthread_join(writer, NULL);
 }
 
 /* ---- Files ---- */
