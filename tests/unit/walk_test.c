@@ -22,10 +22,10 @@
 
 #define FRAMES_MAX 512
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
+#ifdef WALK_TEST_SANITIZED /* whose frames are large */
+#define SMALL_STACK_BYTES (256 * 1024)
 #else
-#define SANITIZED 0
+#define SMALL_STACK_BYTES (16 * 1024)
 #endif
 
 /* ---- The judge ---- */
@@ -228,7 +228,7 @@ static void test_small_thread(void **state)
     pthread_attr_t attributes;
     pthread_t thread;
     pthread_attr_init(&attributes);
-    assert_int_equal(pthread_attr_setstacksize(&attributes, SANITIZED ? 256 * 1024 : 16 * 1024), 0);
+    assert_int_equal(pthread_attr_setstacksize(&attributes, SMALL_STACK_BYTES), 0);
     assert_int_equal(pthread_create(&thread, &attributes, small_thread, &last), 0);
     pthread_join(thread, NULL);
     pthread_attr_destroy(&attributes);
