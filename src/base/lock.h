@@ -42,8 +42,8 @@ void cprof__lock_init(cprof__lock *lock, enum cprof__rank rank);
 void cprof__lock_take(cprof__lock *lock);
 void cprof__lock_give(cprof__lock *lock);
 
-/* Between these a thread uses what others lock, which a fork must find free as well: the loader's list of objects, whose
- * lock glibc does not renew in the child. No lock of ours is taken meanwhile. */
+/* Between these a thread uses what others lock, which a fork must find free as well: the loader's list of
+ * objects, whose lock glibc does not renew in the child. No lock of ours is taken meanwhile. */
 void cprof__fork_hold_off(void);
 void cprof__fork_allow(void);
 
