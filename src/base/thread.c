@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 static __thread cprof__thread *self __attribute__((tls_model("initial-exec")));
 static pthread_key_t key;

@@ -6,7 +6,6 @@
 #ifndef CPROF_BASE_THREAD_H
 #define CPROF_BASE_THREAD_H
 
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,9 +15,9 @@ typedef struct cprof__thread {
     uint64_t stack_low, stack_high; /* the thread's stack; 0, 0 where the system does not tell */
     int error_code, error_errno;    /* written by base/error.c */
     char error_text[CPROF__ERROR_TEXT_MAX];
-    void *capture;        /* core/capture.c's: one block, freed with the thread */
-    atomic_int vm_states; /* states that this thread owns; changed under core/vm.c's lock, read relaxed */
-    uint32_t serial;      /* unique among threads, never 0 */
+    void *capture; /* core/capture.c's: one block, freed with the thread */
+    int vm_states; /* core/vm.c's: how many VM states this thread owns, or more; its own to read and write */
+    uint32_t serial; /* unique among threads, never 0 */
 } cprof__thread;
 
 /* The calling thread's record, or NULL where memory ran out (no error is recorded).

@@ -168,7 +168,7 @@ uint32_t cprof__capture(const cprof__regs *regs, cprof_vm_state *state, void *ru
     room *r = thread ? get_room(thread) : NULL;
     if (!r)
         return 0;
-    if (state || atomic_load_explicit(&thread->vm_states, memory_order_relaxed) > 0)
+    if (state || thread->vm_states > 0)
         return capture_merged(r, regs, (uint32_t)skip, thread, state, running);
     return capture_native(r, regs, (uint32_t)skip);
 }

@@ -7,6 +7,7 @@
 #include "core/instance.h"
 
 #include "base/error.h"
+#include "base/lock.h"
 
 #include <link.h>
 #include <stdatomic.h>
@@ -73,7 +74,9 @@ int cprof__instance_claim(void)
     if (atomic_load_explicit(&cprof__instance_active, memory_order_relaxed))
         return 0;
     struct search search = {NULL};
+    cprof__fork_hold_off();
     dl_iterate_phdr(look, &search);
+    cprof__fork_allow();
     if (search.other)
         return cprof__fail(CPROF_EDUPLICATE, "another copy of cprof is active in this process, in %s",
                            search.other);

@@ -6,6 +6,7 @@
 #include "core/symfile.h"
 
 #include "base/alloc.h"
+#include "base/stack.h"
 #include "core/objects.h"
 #include "cprof.h"
 
@@ -89,12 +90,31 @@ static bool open_dwarf(cprof__symfile *file, const cprof__mapping *mapping)
     return false;
 }
 
+/* libdw keeps the line table of a unit on the stack while it reads it: a 128 KiB thread is too small for libc's. */
+#define DWARF_STACK_BYTES (1024u * 1024u)
+
+typedef struct question {
+    cprof__symfile *file;
+    const cprof__mapping *mapping;
+    uint64_t address;
+    cprof__dwarf_frame *frames;
+    int answer;
+} question;
+
+static void ask_dwarf(void *context)
+{
+    question *q = context;
+    if (open_dwarf(q->file, q->mapping))
+        q->answer = cprof__dwarf_frames(&q->file->dwarf, q->address, q->frames);
+}
+
 int cprof__symfile_frames(cprof__symfile *file, const cprof__mapping *mapping, uint64_t address,
                           cprof__dwarf_frame frames[CPROF__DWARF_FRAMES_MAX])
 {
-    if (!file->has_dwarf || !open_dwarf(file, mapping))
-        return 0;
-    return cprof__dwarf_frames(&file->dwarf, address, frames);
+    question q = {file, mapping, address, frames, 0};
+    if (file->has_dwarf && !cprof__with_stack(DWARF_STACK_BYTES, ask_dwarf, &q))
+        return CPROF_ENOMEM;
+    return q.answer;
 }
 
 void cprof__symfile_rest(void)

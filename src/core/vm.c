@@ -88,6 +88,15 @@ static int fill_api(cprof__entry_set *set, const cprof_vm *vm)
     return 0;
 }
 
+/* Whether an attached state has NUMBER: they come round. Under the lock. */
+static bool in_use(uint64_t number)
+{
+    const cprof_vm_state *state = states;
+    while (state && state->number != number)
+        state = state->next;
+    return state != NULL;
+}
+
 int cprof_vm_attach(const cprof_vm *vm, void *state, cprof_vm_state **out)
 {
     if (!vm || vm->struct_size < sizeof *vm || !vm->walk || !state || !out)
@@ -110,7 +119,9 @@ int cprof_vm_attach(const cprof_vm *vm, void *state, cprof_vm_state **out)
     }
     attached->vm = vm;
     attached->state = state;
-    attached->number = numbers++ % STATE_NUMBERS_MAX;
+    do
+        attached->number = numbers++ % STATE_NUMBERS_MAX;
+    while (in_use(attached->number));
     attached->next = states;
     states = attached;
     cprof__lock_give(&lock);
@@ -135,7 +146,7 @@ void cprof_vm_adopt(cprof_vm_state *state)
     cprof__lock_take(&lock);
     atomic_store_explicit(&state->owner, thread, memory_order_relaxed);
     atomic_store_explicit(&state->owner_serial, thread->serial, memory_order_relaxed);
-    atomic_fetch_add_explicit(&thread->vm_states, 1, memory_order_relaxed);
+    thread->vm_states++;
     cprof__lock_give(&lock);
 }
 
@@ -150,7 +161,7 @@ void cprof__vm_forget(cprof_vm_state *state)
     cprof__lock_give(&lock);
     cprof__thread *thread = cprof__thread_self();
     if (thread && owned_by(state, thread))
-        atomic_fetch_sub_explicit(&thread->vm_states, 1, memory_order_relaxed);
+        thread->vm_states--;
     cprof__free(state->api.slots);
     cprof__free(state);
 }
@@ -178,13 +189,15 @@ static cprof_vm_state *next_owned(const cprof__thread *thread, const cprof_vm_st
 
 /* Among the states of THREAD but for EXCEPT, the one whose innermost frame is the next one outward in NATIVE
  * from FROM: it runs there. *AT gets the place. NULL where none runs there. */
-static cprof_vm_state *find_running(const cprof__thread *thread, const cprof_vm_state *except,
+static cprof_vm_state *find_running(cprof__thread *thread, const cprof_vm_state *except,
                                     const cprof_vm_native *native, size_t from, size_t *at)
 {
     cprof_vm_state *best = NULL;
     cprof_vm_native rest = {native->pcs + from, native->starts + from, native->count - from};
+    int owned = 0;
     *at = native->count;
     for (cprof_vm_state *state = next_owned(thread, NULL); state; state = next_owned(thread, state)) {
+        owned++;
         size_t api = 0;
         while (api < rest.count && !cprof__entry_set_has(&state->api, rest.starts[api]))
             api++;
@@ -200,6 +213,7 @@ static cprof_vm_state *find_running(const cprof__thread *thread, const cprof_vm_
             best = state;
         }
     }
+    thread->vm_states = owned; /* others may have taken some over */
     return best;
 }
 
@@ -220,7 +234,7 @@ void cprof__vm_merge(cprof__thread *thread, cprof_vm_state *state, void *running
         running = NULL;
         done = state;
         state = NULL;
-        if (from < native->count && atomic_load_explicit(&thread->vm_states, memory_order_relaxed) > 1)
+        if (from < native->count && thread->vm_states > 1)
             state = find_running(thread, done, native, from, &at);
     }
     for (; from < native->count && !merged->cut; from++)

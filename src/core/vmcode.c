@@ -14,7 +14,7 @@
 
 #include <stdatomic.h>
 
-#define FUNCTIONS_MAX (1u << 20)
+#define FUNCTIONS_MAX (1u << 18)
 #define LINES_UNKNOWN (1 << 22) /* room for a function whose last line is not known, as a main chunk's */
 
 struct cprof_vm_function {

@@ -257,6 +257,7 @@ static void test_depth(void **state)
 /* ---- Threads and fork ---- */
 
 #define THREADS 4
+#define SMALL_STACK_BYTES (64 * 1024) /* of which pthreads and sanitizers take their part */
 #define ROUNDS 20000
 
 static cprof_profile *shared, *shared_events;
@@ -350,6 +351,38 @@ static void test_fork(void **state)
     atomic_store(&stop, true);
     pthread_join(adder, NULL);
     pthread_join(writer, NULL);
+}
+
+/* libdw needs more of the stack than small threads have. */
+static void *write_on_small_stack(void *argument)
+{
+    cprof_profile *profile = argument;
+    void *bytes;
+    size_t length;
+    assert_int_equal(cprof_profile_encode(profile, NULL, &bytes, &length), 0);
+    cprof_free(bytes);
+    return NULL;
+}
+
+static void test_small_stack(void **state)
+{
+    (void)state;
+    cprof_profile *profile = make("small stack");
+    pthread_attr_t attributes;
+    pthread_t thread;
+    int key;
+    assert_int_equal(cprof_profile_add(profile, &key, 0), 0);
+    assert_int_equal(pthread_attr_init(&attributes), 0);
+    assert_int_equal(pthread_attr_setstacksize(&attributes, SMALL_STACK_BYTES), 0);
+    assert_int_equal(pthread_create(&thread, &attributes, write_on_small_stack, profile), 0);
+    pthread_join(thread, NULL);
+    pthread_attr_destroy(&attributes);
+    cprof_snapshot *snapshot;
+    cprof_sample sample;
+    assert_int_equal(cprof_profile_snapshot(profile, &snapshot), 0);
+    assert_int_equal(cprof_snapshot_sample(snapshot, 0, &sample), 0);
+    assert_true(sample.frames[0].line > 0);
+    cprof_snapshot_free(snapshot);
 }
 
 /* ---- Files ---- */
@@ -468,6 +501,7 @@ static void test_allocation_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_small_stack),
         cmocka_unit_test(test_allocation_failures),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_sample_types),
