@@ -28,8 +28,8 @@ static pthread_mutex_t listing = PTHREAD_MUTEX_INITIALIZER;
 
 static atomic_int holding_off; /* threads between cprof__fork_hold_off and cprof__fork_allow */
 
-/* How long a fork waits for them: they need microseconds, but for rows of a large file, which need some milliseconds. A
- * host that calls us from inside the loader's lock could keep them for ever. */
+/* How long a fork waits for them: they need microseconds, but for rows of a large file, which need some
+ * milliseconds. A host that calls us from inside the loader's lock could keep them for ever. */
 #define HOLD_OFF_MAX_MS 1000
 
 static void wait_for_those(void)
@@ -90,8 +90,8 @@ static void list(cprof__lock *lock)
     pthread_mutex_unlock(&listing);
 }
 
-/* Whether a fork is under way that this thread has to wait for: not where it holds a lock that the fork waits for, nor
- * where it forks itself and calls us from a handler of its own. */
+/* Whether a fork is under way that this thread has to wait for: not where it holds a lock that the fork waits
+ * for, nor where it forks itself and calls us from a handler of its own. */
 static inline bool must_wait(void)
 {
     return __builtin_expect(atomic_load(&closed), 0) && !held && !forking;

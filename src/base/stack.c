@@ -15,7 +15,8 @@ typedef struct call {
     void *context;
 } call;
 
-/* How much of its stack the calling thread has left; 0 where that is not known, as on a host's own coroutine stack. */
+/* How much of its stack the calling thread has left; 0 where that is not known, as on a host's own coroutine
+ * stack. */
 static size_t bytes_left(void)
 {
     const cprof__thread *thread = cprof__thread_self();

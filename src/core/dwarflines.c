@@ -94,7 +94,8 @@ static int find_unit(cprof__dwarf *handle, uint64_t address, Dwarf_Die *unit)
            dwarf_offdie(handle->dwarf, handle->ranges[low - 1].unit, unit) != NULL;
 }
 
-/* UNIT, or where its descriptions were split off into a .dwo file, the unit there, if the file is still there. */
+/* UNIT, or where its descriptions were split off into a .dwo file, the unit there, if the file is still
+ * there. */
 static Dwarf_Die described_in(Dwarf_Die *unit)
 {
     Dwarf_Die apart;

@@ -163,8 +163,8 @@ static int new_symbol(const cprof__symbol *from, const cprof__symbol **out)
     return CPROF_OK;
 }
 
-/* The outermost function's name: the source's, but where that is the symbol's behind underscores (a library's own
- * alias, `__qsort_r`), the symbol's. NULL: neither is known. */
+/* The outermost function's name: the source's, but where that is the symbol's behind underscores (a library's
+ * own alias, `__qsort_r`), the symbol's. NULL: neither is known. */
 static const char *best_name(const char *dwarf, const char *symbol)
 {
     if (!dwarf || !symbol)

@@ -90,7 +90,8 @@ static bool open_dwarf(cprof__symfile *file, const cprof__mapping *mapping)
     return false;
 }
 
-/* libdw keeps the line table of a unit on the stack while it reads it: a 128 KiB thread is too small for libc's. */
+/* libdw keeps the line table of a unit on the stack while it reads it: a 128 KiB thread is too small for
+ * libc's. */
 #define DWARF_STACK_BYTES (1024u * 1024u)
 
 typedef struct question {

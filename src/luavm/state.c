@@ -2,13 +2,14 @@
  *
  * Attaching and detaching Lua states, and knowing when the collector has been at work.
  *
- * Closures can only be freed, and their addresses reused, after a cycle of the collector has marked what lives. A
- * sentinel, an object that only a weak table refers to, is gone from that table from that very moment, so one read of
- * the table tells whether what was remembered by pointer still holds. A walk must not allocate, so a spare one, which
- * the registry keeps, then takes its place; at the end of the cycle the old one's finalizer puts a new one there.
- * The spare will not do for longer: it may be old, and a collector with generations frees young closures before
- * old sentinels. Where such a collector may begin its next cycle before it has run the finalizers of the last (5.2's,
- * which runs a few at a time), a spare one will not do at all.
+ * Closures can only be freed, and their addresses reused, after a cycle of the collector has marked what
+ * lives. A sentinel, an object that only a weak table refers to, is gone from that table from that very
+ * moment, so one read of the table tells whether what was remembered by pointer still holds. A walk must not
+ * allocate, so a spare one, which the registry keeps, then takes its place; at the end of the cycle the old
+ * one's finalizer puts a new one there. The spare will not do for longer: it may be old, and a collector with
+ * generations frees young closures before old sentinels. Where such a collector may begin its next cycle
+ * before it has run the finalizers of the last (5.2's, which runs a few at a time), a spare one will not do
+ * at all.
  */
 #include "luavm/state.h"
 
@@ -38,8 +39,8 @@ typedef struct sentinel {
     bool spare; /* made as one */
 } sentinel;
 
-/* The collector takes what lies in the unused registers of a Lua function's frame for live; so a sentinel is not left
- * behind on the stack, not even above its top. */
+/* The collector takes what lies in the unused registers of a Lua function's frame for live; so a sentinel is
+ * not left behind on the stack, not even above its top. */
 static void wipe(lua_State *L)
 {
     lua_pushnil(L);

@@ -125,7 +125,8 @@ static bool try_slots(finder *f, lua_State *L)
     return false;
 }
 
-/* The values of the table on top of the stack; LEVELS counts how many tables deep. Leaves the stack as it was. */
+/* The values of the table on top of the stack; LEVELS counts how many tables deep. Leaves the stack as it
+ * was. */
 static bool try_table(finder *f, lua_State *L, int levels)
 {
     int top = lua_gettop(L);

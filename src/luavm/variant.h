@@ -54,7 +54,8 @@ static inline lua_State *cprof__lua_main(lua_State *L)
 
 #endif
 
-/* Whether the finalizers of one cycle of the collector have run before the next cycle can free anything (state.c). */
+/* Whether the finalizers of one cycle of the collector have run before the next cycle can free anything
+ * (state.c). */
 #define CPROF__LUA_SPARES (LUA_VERSION_NUM != 502)
 
 #if LUA_VERSION_NUM >= 503

@@ -60,8 +60,8 @@ static bool write_frame(writer *w, lua_State *L, lua_Debug *ar)
     return !cprof__lua_tail_called(ar) || write_tail_calls(w);
 }
 
-/* All by the debug API; one unknown frame where L's stack can grow no more. Returns whether all of L's frames found
- * room. */
+/* All by the debug API; one unknown frame where L's stack can grow no more. Returns whether all of L's frames
+ * found room. */
 static bool ask_thread(writer *w, lua_State *L)
 {
     lua_Debug ar;
@@ -86,7 +86,8 @@ static bool ask_thread(writer *w, lua_State *L)
     return room;
 }
 
-/* The frame of LEVEL by the debug API; what it tells is remembered where the place is known. Needs SLOTS free slots. */
+/* The frame of LEVEL by the debug API; what it tells is remembered where the place is known. Needs SLOTS free
+ * slots. */
 static bool ask_level(writer *w, lua_State *L, const cprof__level *level)
 {
     lua_Debug ar;

@@ -17,8 +17,8 @@ static inline uint64_t changes_of(const cprof__trail_frame *frame)
            (cprof__stack_word(frame->fp_place) ^ frame->fp_word);
 }
 
-/* The first frame from I on that the stack's words lead elsewhere from than they did; LIMIT where there is none.
- * They are compared all together first, without a branch for each. */
+/* The first frame from I on that the stack's words lead elsewhere from than they did; LIMIT where there is
+ * none. They are compared all together first, without a branch for each. */
 static uint32_t changed_from(const cprof__trail_frame *frames, uint32_t i)
 {
     uint64_t changes = 0;

@@ -5,7 +5,8 @@
  * frame pointers and without.
  *
  *     addremove DEPTH COUNT THREADS   nanoseconds for an add and a remove, on each of THREADS threads
- *     changing DEPTH COUNT            the same on one thread, where the last 5 frames differ from call to call
+ *     changing DEPTH COUNT            the same on one thread, where the last 5 frames differ from call to
+ * call
  *     live COUNT STACKS               makes COUNT entries live: bytes of malloc and resident bytes an entry
  *     write                           nanoseconds, the most bytes of malloc that were out, bytes written
  */

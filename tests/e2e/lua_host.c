@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The Lua module lua_host: what a C host does with Lua, for the tests of mixed stacks. Its functions are not inlined,
- * so that they are frames.
+ * The Lua module lua_host: what a C host does with Lua, for the tests of mixed stacks. Its functions are not
+ * inlined, so that they are frames.
  */
 #include <lauxlib.h>
 #include <lua.h>

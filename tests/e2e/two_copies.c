@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A host that holds one copy of cprof itself, linked statically, and whose script loads the Lua module with another.
+ * A host that holds one copy of cprof itself, linked statically, and whose script loads the Lua module with
+ * another.
  */
 #include "cprof.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What code is known of: libraries that come and go, one in the other's place, while threads capture; eras; function
- * starts; names that outlive the library.
+ * What code is known of: libraries that come and go, one in the other's place, while threads capture; eras;
+ * function starts; names that outlive the library.
  */
 #define _GNU_SOURCE
 #include "test.h"
@@ -56,7 +56,8 @@ __attribute__((noinline)) static int capture_again(void *context)
 
 typedef int (*loaded_function)(int (*callback)(void *context), void *context);
 
-/* Captures through FUNCTION of the library at PATH. Returns: its address, or 0 where it could not be loaded. */
+/* Captures through FUNCTION of the library at PATH. Returns: its address, or 0 where it could not be loaded.
+ * */
 static uint64_t call_through(const char *path, const char *function, int (*callback)(void *context), seen *s)
 {
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Unwind rows from instructions written by hand, from the program's own tables, and from those tables damaged: then
- * anything may come out but a fault or a table that is out of order.
+ * Unwind rows from instructions written by hand, from the program's own tables, and from those tables
+ * damaged: then anything may come out but a fault or a table that is out of order.
  */
 #define _GNU_SOURCE
 #include "test.h"

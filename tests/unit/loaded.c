@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A library to load and unload, in two versions (LOADED_NAME) that are laid out alike, so that the second comes to
- * lie where the first was.
+ * A library to load and unload, in two versions (LOADED_NAME) that are laid out alike, so that the second
+ * comes to lie where the first was.
  */
 int LOADED_NAME(int (*callback)(void *context), void *context);
 

@@ -435,7 +435,8 @@ static void *move(void *context, void *block, size_t old_size, size_t size)
     return moved;
 }
 
-/* crowd(n): adds an entry, and removes it, with n values on the stack. Returns how many frames are in "crowd". */
+/* crowd(n): adds an entry, and removes it, with n values on the stack. Returns how many frames are in
+ * "crowd". */
 static int crowd(lua_State *L)
 {
     static const char key;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * See maze.h. Each turn is a function that goes on with the chain from the middle of its own work; what it computes
- * afterwards keeps the compiler from making a tail call of it.
+ * See maze.h. Each turn is a function that goes on with the chain from the middle of its own work; what it
+ * computes afterwards keeps the compiler from making a tail call of it.
  */
 #define _GNU_SOURCE
 #include "maze.h"

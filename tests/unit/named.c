@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * A program that prints what its own stack is called, as "FUNCTION FILE:LINE named|unnamed" a line; then gives
- * one of its functions a name, as a VM does, and prints it again. It is built stripped, stripped at a fixed
- * address, with its debug information in a file beside it, and with what is known of its functions split off
- * into a .dwo file.
+ * A program that prints what its own stack is called, as "FUNCTION FILE:LINE named|unnamed" a line; then
+ * gives one of its functions a name, as a VM does, and prints it again. It is built stripped, stripped at a
+ * fixed address, with its debug information in a file beside it, and with what is known of its functions
+ * split off into a .dwo file.
  */
 #include "core/symbols.h"
 

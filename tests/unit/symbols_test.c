@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Names of addresses: inlined frames with their lines, functions that left by a tail call, stripped programs, separate
- * debug information. Compiled with -O2 -g in every preset: what is asked is what the compiler made of it.
+ * Names of addresses: inlined frames with their lines, functions that left by a tail call, stripped programs,
+ * separate debug information. Compiled with -O2 -g in every preset: what is asked is what the compiler made
+ * of it.
  */
 #define _GNU_SOURCE
 #include "test.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Walks against libunwind: the stacks of an optimised program, from inside and from every instruction of it; then from
- * signal handlers, small threads and coroutines, where a walk must know by itself that it has come to the root.
+ * Walks against libunwind: the stacks of an optimised program, from inside and from every instruction of it;
+ * then from signal handlers, small threads and coroutines, where a walk must know by itself that it has come
+ * to the root.
  */
 #define _GNU_SOURCE
 #include "test.h"
@@ -284,7 +285,8 @@ static void test_limits(void **state)
     assert_int_equal(end, CPROF__WALK_ROOT);
 }
 
-/* Registers that make no sense, over the stack as it is: any end is good but a fault or a stack without end. */
+/* Registers that make no sense, over the stack as it is: any end is good but a fault or a stack without end.
+ * */
 static void test_garbage(void **state)
 {
     (void)state;
