@@ -203,6 +203,8 @@ static int make_symbol(uint64_t address, const cprof__mapping *mapping, uint32_t
 /* Of every address in no mapping. */
 static const cprof__line stray_line = {"", "", 0, 0};
 static const cprof__symbol stray = {.lines = &stray_line, .line_count = 1};
+static const cprof__line full_line = {"[symbol table full]", "", 0, 0};
+static const cprof__symbol full = {.lines = &full_line, .line_count = 1};
 
 /* ---- The cache ---- */
 
@@ -277,6 +279,10 @@ static int find(uint64_t address, uint32_t era, const cprof__symbol **out)
     const cprof__mapping *mapping = cprof__code_mapping(address, era);
     if (!mapping) {
         *out = &stray;
+        return CPROF_OK;
+    }
+    if (cache_count >= CPROF__SYMBOLS_MAX) {
+        *out = &full;
         return CPROF_OK;
     }
     const cprof__symbol *symbol;

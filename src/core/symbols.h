@@ -27,6 +27,10 @@ typedef struct cprof__symbol {
                              entry), 0 where it is no direct call; addresses lie inside the call */
 } cprof__symbol;
 
+/* How many addresses are kept, some 64 MiB; others are shown as "[symbol table full]". Programs have some
+ * thousands on their stacks, but /debug/pprof/symbol answers for any address. */
+#define CPROF__SYMBOLS_MAX (1u << 18)
+
 /* The symbol of ADDRESS (inside the call, as cprof__walk writes it) in ERA. Returns: 0 and *OUT, or
  * CPROF_ENOMEM. The first sight of a file reads its tables; the first sight of an address reads its DWARF. */
 int cprof__symbols_find(uint64_t address, uint32_t era, const cprof__symbol **out);

@@ -10,6 +10,7 @@
 #include "core/symbols.h"
 #include "cprof.h"
 
+#include <elfutils/libdw.h>
 #include <limits.h>
 #include <search.h>
 #include <stdio.h>
@@ -255,6 +256,26 @@ static void test_split_debug_information(void **state)
     assert_non_null(strstr(text, wanted));
 }
 
+/* The last test, since the table stays full: /debug/pprof/symbol may be asked for every address there is. */
+static void test_full(void **state)
+{
+    (void)state;
+    const cprof__symbol *symbol, *known;
+    uint64_t address = (uint64_t)(uintptr_t)cprof_symbolize;
+    assert_int_equal(cprof__symbols_find(address, cprof__code_era(), &known), 0);
+    /* Addresses of a library without debug information, which are quick to look at. */
+    uint64_t start = (uint64_t)(uintptr_t)dwarf_begin;
+    const cprof__mapping *mapping = cprof__code_mapping(start, cprof__code_era());
+    assert_non_null(mapping);
+    uint32_t asked = 0;
+    for (uint64_t at = mapping->start; at < mapping->limit && asked <= CPROF__SYMBOLS_MAX; at++, asked++)
+        assert_int_equal(cprof__symbols_find(at, cprof__code_era(), &symbol), 0);
+    assert_int_equal(asked, CPROF__SYMBOLS_MAX + 1);
+    assert_string_equal(symbol->lines[0].function, "[symbol table full]");
+    assert_int_equal(cprof__symbols_find(address, cprof__code_era(), &symbol), 0);
+    assert_ptr_equal(symbol, known);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -267,6 +288,7 @@ int main(void)
         cmocka_unit_test(test_debug_file),
         cmocka_unit_test(test_split_debug_information),
         cmocka_unit_test(test_no_mapping_takes_nothing),
+        cmocka_unit_test(test_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
