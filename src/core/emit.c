@@ -192,7 +192,7 @@ static int emit_proto(const cprof__emission *emission, cprof_write_fn write, voi
     cprof__encoder_time(w.encoder, emission->time_ns, 0);
     (void)cprof__code_refresh(NULL);
     code = emit_program(&w);
-    for (size_t i = 0; i < emission->row_count && !code; i++)
+    for (size_t i = 0; i < emission->row_count && !code && !cprof__encoder_failed(w.encoder); i++)
         code = emit_row(&w, &emission->rows[i]);
     numbering_fini(&w.mappings);
     numbering_fini(&w.functions);
@@ -246,7 +246,7 @@ static int emit_text(const cprof__emission *emission, cprof_write_fn write, void
     cprof__text_frame *frames = NULL;
     size_t room = 0;
     (void)cprof__code_refresh(NULL);
-    for (size_t i = 0; i < emission->row_count && !code; i++)
+    for (size_t i = 0; i < emission->row_count && !code && !cprof__text_failed(text); i++)
         code = emit_text_row(text, &places, &emission->rows[i], &frames, &room);
     cprof__places_fini(&places);
     cprof__free(frames);

@@ -309,6 +309,11 @@ static void put_strings(cprof__encoder *encoder)
     }
 }
 
+bool cprof__encoder_failed(const cprof__encoder *encoder)
+{
+    return encoder->output.error != 0;
+}
+
 int cprof__encoder_close(cprof__encoder *encoder)
 {
     assert(encoder->output.error ||

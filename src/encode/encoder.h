@@ -61,6 +61,9 @@ void cprof__encoder_function(cprof__encoder *encoder, const cprof__encode_functi
 void cprof__encoder_location(cprof__encoder *encoder, const cprof__encode_location *location);
 void cprof__encoder_sample(cprof__encoder *encoder, const cprof__encode_sample *sample);
 
+/* Whether there was an error: what is given from then on is for nothing. */
+bool cprof__encoder_failed(const cprof__encoder *encoder);
+
 /* Writes the string table and what zlib holds back, and frees ENCODER. Returns: 0 or the first error:
  * CPROF_ENOMEM, CPROF_ECANCELED (WRITE gave up). */
 int cprof__encoder_close(cprof__encoder *encoder);

@@ -307,6 +307,11 @@ void cprof__text_comment(cprof__text *text, const char *comment)
     put(text, "\n");
 }
 
+bool cprof__text_failed(const cprof__text *text)
+{
+    return text->output.error != 0;
+}
+
 int cprof__text_close(cprof__text *text)
 {
     int error = cprof__stream_close(&text->output);

@@ -16,6 +16,8 @@
 
 #include "cprof.h"
 
+#include <stdbool.h>
+
 typedef struct cprof__text cprof__text;
 
 /* One frame to print; LOGICAL inlined frames of one address come one after the other with the same address.
@@ -39,6 +41,9 @@ void cprof__text_sample(cprof__text *text, const int64_t *values, const cprof_la
 
 /* A comment line ("# " and TEXT). */
 void cprof__text_comment(cprof__text *text, const char *comment);
+
+/* Whether there was an error: what is given from then on is for nothing. */
+bool cprof__text_failed(const cprof__text *text);
 
 /* Flushes and frees. Returns: 0 or the first error. */
 int cprof__text_close(cprof__text *text);
