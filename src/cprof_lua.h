@@ -39,8 +39,7 @@ CPROF_API int cprof_lua_attach(lua_State *L);
  * attached is left as it is. Returns: 0. */
 CPROF_API int cprof_lua_detach(lua_State *L);
 
-/* The state of L for the calls of cprof_vm.h (cprof_vm_add with L as RUNNING), NULL where it is not attached.
- * */
+/* The state of L for the calls of cprof_vm.h (cprof_vm_add with L as RUNNING), NULL where it is not attached. */
 CPROF_API struct cprof_vm_state *cprof_lua_state(lua_State *L);
 
 /* Opens the module `cprof.core` (lua_CFunction): pushes its table. For package.preload in hosts that link

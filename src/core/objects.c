@@ -152,8 +152,7 @@ static bool no_delete(const struct dl_phdr_info *info)
 }
 
 /* The loader lists objects in the order in which they came; up to itself, they came with the program and
- * stay. (Of the program's libraries a few may come behind it: to take those for transient costs only time.)
- * */
+ * stay. (Of the program's libraries a few may come behind it: to take those for transient costs only time.) */
 static bool is_transient(listing *l, const struct dl_phdr_info *info)
 {
     uint64_t loader = getauxval(AT_BASE);

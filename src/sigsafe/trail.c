@@ -38,8 +38,7 @@ static inline bool joins(const cprof__trail_frame *frame, uint64_t key, const cp
 }
 
 /* Settles for the COUNT frames walked, which lead to one where fp matters or not, whether it matters in each.
- * Until then fp_matters says whether a frame's own rule needs fp, and fp_place where it is saved in any case.
- * */
+ * Until then fp_matters says whether a frame's own rule needs fp, and fp_place where it is saved in any case. */
 static void settle_fp(cprof__trail_frame *frames, uint32_t count, bool matters_outside)
 {
     for (uint32_t i = count; i-- > 0;) {

@@ -56,8 +56,7 @@ __attribute__((noinline)) static int capture_again(void *context)
 
 typedef int (*loaded_function)(int (*callback)(void *context), void *context);
 
-/* Captures through FUNCTION of the library at PATH. Returns: its address, or 0 where it could not be loaded.
- * */
+/* Captures through FUNCTION of the library at PATH. Returns: its address, or 0 where it could not be loaded. */
 static uint64_t call_through(const char *path, const char *function, int (*callback)(void *context), seen *s)
 {
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);

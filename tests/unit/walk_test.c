@@ -285,8 +285,7 @@ static void test_limits(void **state)
     assert_int_equal(end, CPROF__WALK_ROOT);
 }
 
-/* Registers that make no sense, over the stack as it is: any end is good but a fault or a stack without end.
- * */
+/* Registers that make no sense, over the stack as it is: any end is good but a fault or a stack without end. */
 static void test_garbage(void **state)
 {
     (void)state;
