@@ -97,6 +97,7 @@ cprof.set_prof_stack_depth = core.set_prof_stack_depth
 --   `cprof.labels`), `values` (one for each column)
 -- @raise where the key is nil, NaN or has an entry already, or an option is wrong; nothing is changed then
 -- @usage open_blobs:add(blob, 2)
+-- @usage open_blobs:add(blob, { skip = 2, labels = set })
 
 --- Removes the entry of a key.
 -- @function Profile:remove

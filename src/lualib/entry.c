@@ -10,23 +10,40 @@
 static const char *const entry_names[] = {"skip", "labels", "values", NULL};
 static const char *const event_names[] = {"skip", "labels", NULL};
 
+/* How many keys the table on top of the stack has: more than its length where some are names, as in
+ * {bytes = 100}, or behind a hole. */
+static size_t count_keys(lua_State *L)
+{
+    size_t count = 0;
+    lua_pushnil(L);
+    while (lua_next(L, -2)) {
+        lua_pop(L, 1);
+        count++;
+    }
+    return count;
+}
+
 static void read_values(lua_State *L, int arg, size_t columns, cprof_entry_options *options, int64_t *values)
 {
+    static const char shape[] = "a list of integers in the order of the columns";
     int type = cprof__options_get(L, arg, "values");
     if (type != LUA_TNIL) {
         if (type != LUA_TTABLE) {
-            cprof__options_error(L, arg, "values", "a list of integers");
+            cprof__options_error(L, arg, "values", shape);
         }
         size_t count = cprof__lua_rawlen(L, -1);
         if (count > columns) {
-            luaL_argerror(
-                L, arg,
-                lua_pushfstring(L, "option 'values' has %d values for %d columns", (int)count, (int)columns));
+            luaL_argerror(L, arg,
+                          lua_pushfstring(L, "option 'values' has %d values for %d column%s", (int)count,
+                                          (int)columns, columns == 1 ? "" : "s"));
+        }
+        if (count_keys(L) != count) {
+            cprof__options_error(L, arg, "values", shape);
         }
         for (size_t i = 0; i < count; i++) {
             lua_rawgeti(L, -1, (int)i + 1);
             if (!cprof__lua_tointeger(L, -1, &values[i])) {
-                cprof__options_error(L, arg, "values", "a list of integers");
+                cprof__options_error(L, arg, "values", shape);
             }
             lua_pop(L, 1);
         }

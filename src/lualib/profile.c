@@ -231,6 +231,8 @@ static int profile_add(lua_State *L)
     int64_t values[CPROF_SAMPLE_TYPES_MAX];
     cprof_entry_options options = CPROF_ENTRY_OPTIONS_INIT;
     check_key(L);
+    /* add(key, 2, {labels = set}) is an easy mistake; its labels must not get lost in silence. */
+    luaL_argcheck(L, lua_isnoneornil(L, 4), 4, "skip and other options go together in one table");
     if (!lua_isnoneornil(L, 3)) {
         cprof__entry_options(L, 3, h->columns, false, &options, values);
     }
@@ -279,12 +281,15 @@ static int profile_record(lua_State *L)
     int last = lua_gettop(L);
     bool has_options = last > 1 && lua_type(L, last) != LUA_TNUMBER;
     size_t count = (size_t)(last - 1 - (has_options ? 1 : 0));
+    for (size_t i = 0; i < count && i < h->columns; i++) {
+        int arg = (int)i + 2;
+        luaL_argcheck(L, !lua_istable(L, arg), arg, "options come after the values");
+        luaL_argcheck(L, cprof__lua_tointeger(L, arg, &values[i]), arg, "integer expected");
+    }
     if (count > h->columns) {
         return luaL_argerror(L, (int)h->columns + 2,
-                             lua_pushfstring(L, "%d values for %d columns", (int)count, (int)h->columns));
-    }
-    for (size_t i = 0; i < count; i++) {
-        luaL_argcheck(L, cprof__lua_tointeger(L, (int)i + 2, &values[i]), (int)i + 2, "integer expected");
+                             lua_pushfstring(L, "%d values for %d column%s", (int)count, (int)h->columns,
+                                             h->columns == 1 ? "" : "s"));
     }
     if (count > 0) {
         options.values = values;

@@ -162,7 +162,14 @@ describe("add and remove", function()
     assert.matches("option 'labels'", with { labels = { a = "b" } })
     assert.matches("option 'values'", with { values = 1 })
     assert.matches("option 'values'", with { values = { "1" } })
-    assert.matches("2 values for 1 column", with { values = { 1, 2 } })
+    assert.matches("2 values for 1 column%)", with { values = { 1, 2 } })
+    -- Values that have no column are not dropped in silence.
+    assert.matches("option 'values' must be a list", with { values = { bytes = 1 } })
+    assert.matches("option 'values' must be a list", with { values = { 1, bytes = 1 } })
+    assert.matches("option 'values' must be a list", with { values = { [3] = 1 } })
+    local set = cprof.labels { route = "/" }
+    assert.matches("bad argument #3 to 'add' %(skip and other options go together in one table",
+      message(function() profile:add(1, 2, { labels = set }) end))
     assert.are.equal(0, profile:count())
   end)
 
@@ -346,7 +353,9 @@ describe("record", function()
     assert.is_false(events:remove(1))
     events:record(1)
     assert.are.equal(2, events:count())
-    assert.matches("bad argument #2 to 'record' %(2 values for 1 column", message(function() events:record(1, 2) end))
+    assert.matches("bad argument #2 to 'record' %(2 values for 1 column%)", message(function() events:record(1, 2) end))
+    assert.matches("bad argument #1 to 'record' %(options come after the values",
+      message(function() events:record({ skip = 2 }, 1) end))
     assert.matches("bad argument #1 to 'record'", message(function() events:record("1") end))
     assert.matches("bad argument #1 to 'record'", message(function() events:record(1.5) end))
     assert.matches("unknown option 'values'", message(function() events:record { values = { 1 } } end))
