@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # What `cmake --install` puts where: libraries with their headers, for find_package(cprof) (cprof::cprof, cprof::http,
-# cprof::lua5.4 …) and for pkg-config (cprof, cprof_http), and the Lua modules where a Lua of the same prefix looks.
-# What belongs together finds itself by its own place ($ORIGIN), so any prefix will do.
+# cprof::lua5.4 …) and for pkg-config (cprof, cprof_http, cprof-lua5.4 …), and the Lua modules where a Lua of the same
+# prefix looks. What belongs together finds itself by its own place ($ORIGIN), so any prefix will do.
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/cprof)
 
@@ -31,3 +31,6 @@ function(cprof_pc PACKAGE PACKAGE_DESCRIPTION PACKAGE_REQUIRES)
 endfunction()
 cprof_pc(cprof "${PROJECT_DESCRIPTION}" "")
 cprof_pc(cprof_http "Serves the profiles of cprof over HTTP" cprof)
+foreach(version 5.1 5.2 5.3 5.4)
+    cprof_pc(cprof-lua${version} "cprof for C programs that embed Lua ${version}" cprof)
+endforeach()

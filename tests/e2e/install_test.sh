@@ -46,6 +46,11 @@ read -ra flags < <(pkg-config --cflags --libs cprof_http)
 runs "a program builds by pkg-config" cc -o "$TMP/by_pkg_config" "$TMP/main.c" "${flags[@]}" "-Wl,-rpath,$LIBDIR"
 is "and runs" "$("$TMP/by_pkg_config" 2>&1)" "$VERSION 1"
 
+read -ra flags < <(pkg-config --cflags --libs cprof-lua5.4 cprof_http lua5.4)
+runs "a host of Lua builds by pkg-config" cc -DWITH_LUA -o "$TMP/host_by_pkg_config" "$TMP/main.c" "${flags[@]}" \
+    "-Wl,-rpath,$LIBDIR"
+is "and runs" "$("$TMP/host_by_pkg_config" 2>&1)" "$VERSION 1"
+
 mkdir "$TMP/project"
 cat >"$TMP/project/CMakeLists.txt" <<CMAKE
 cmake_minimum_required(VERSION 3.25)
