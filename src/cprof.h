@@ -104,6 +104,13 @@ CPROF_API int cprof_labels_intern(const cprof_label *labels, size_t count, const
 /* The labels of SET, sorted by key; *COUNT gets how many. NULL is the empty set. Owns: cprof. */
 CPROF_API const cprof_label *cprof_labels_list(const cprof_labels *set, size_t *count);
 
+/* Gives the calling thread the labels SET (NULL: none) until the next call; *OLD (may be NULL) gets those it had
+ * before. They appear on the thread's CPU samples, and on entries and events added on it, where a label of the
+ * entry's own with the same key takes precedence. Code of a VM has labels of its own (cprof_vm.labels): those of
+ * the coroutine that runs, where it has any.
+ * Returns: 0, CPROF_ENOMEM. Source: https://pkg.go.dev/runtime/pprof#SetGoroutineLabels */
+CPROF_API int cprof_set_labels(const cprof_labels *set, const cprof_labels **old);
+
 /* ---- Profiles ---- */
 
 /* A named profile; lives until the process ends. */
@@ -269,6 +276,50 @@ CPROF_API int cprof_snapshot_sample(cprof_snapshot *snapshot, size_t index, cpro
 /* The logical frames at ADDRESS (native, or of a Lua function), innermost first. Returns: 0, CPROF_ENOENT
  * (nothing is known of it), CPROF_ENOMEM. Owns: the caller frees *FRAMES, one block, with cprof_free. */
 CPROF_API int cprof_symbolize(uint64_t address, cprof_frame **frames, size_t *count);
+
+/* ---- CPU profiles ---- */
+
+/* A CPU profile that is being recorded. */
+typedef struct cprof_recording cprof_recording;
+
+#define CPROF_CPU_HZ_MAX 4000
+
+typedef struct cprof_cpu_options {
+    size_t struct_size;
+    int hz;           /* samples a second of CPU time (of time, in mode "wall"), 1 to CPROF_CPU_HZ_MAX; 100 */
+    const char *mode; /* "cpu" (NULL too): CPU time; "wall": also threads that wait */
+    const char *engine; /* what makes the signals: NULL: the first of these that the system allows; "perf":
+                           perf_event task-clock; "timer": timers on each thread's CPU clock; "monotonic": timers on
+                           the clock, weighted by CPU time. In mode "wall" only NULL and "monotonic" */
+    const char
+        *output; /* NULL, or a file to write when the recording is stopped, or the process exits, or is ended
+                           by SIGINT or SIGTERM; "%p" in it is the process's id */
+} cprof_cpu_options;
+#define CPROF_CPU_OPTIONS_INIT                                                                               \
+    {                                                                                                        \
+        sizeof(cprof_cpu_options), 100, NULL, NULL, NULL                                                     \
+    }
+
+/* Starts to record where all threads of the process spend their CPU time. Any number of recordings run at once,
+ * each with its own rate, over one sampler, which uses SIGURG: a signal that does nothing to a process without a
+ * handler. OPTIONS may be NULL. A child of fork records nothing.
+ * Returns: 0; CPROF_EINVAL (an option), CPROF_ESYSTEM (no engine, or OUTPUT cannot be written), CPROF_ENOMEM,
+ * CPROF_EDUPLICATE. Owns: the caller ends *OUT with cprof_recording_free.
+ * Source: https://pkg.go.dev/runtime/pprof#StartCPUProfile */
+CPROF_API int cprof_start_cpu_profile(const cprof_cpu_options *options, cprof_recording **out);
+
+/* Stops RECORDING and writes its output. *OUT (may be NULL) gets what was recorded, with the columns {"samples",
+ * "count"} and {"cpu", "nanoseconds"} (in mode "wall": {"wall", "nanoseconds"}); the caller frees it with
+ * cprof_snapshot_free. A second stop returns the same data again, and no error.
+ * Returns: 0; CPROF_ESYSTEM where the output could not be written (*OUT is set nevertheless); CPROF_ENOMEM;
+ * CPROF_ECLOSED in the child of a fork. */
+CPROF_API int cprof_recording_stop(cprof_recording *recording, cprof_snapshot **out);
+
+/* Stops RECORDING, where it still runs, and frees it. NULL is fine. */
+CPROF_API void cprof_recording_free(cprof_recording *recording);
+
+/* The engine in use: "perf", "timer" or "monotonic". Owns: cprof; constant. */
+CPROF_API const char *cprof_recording_engine(const cprof_recording *recording);
 
 /* ---- HTTP (libcprof_http) ---- */
 

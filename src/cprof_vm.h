@@ -86,6 +86,25 @@ typedef struct cprof_vm_native {
     size_t count;
 } cprof_vm_native;
 
+/* What a signal of the sampler interrupted; for functions that run in its handler. */
+typedef struct cprof_vm_signal {
+    const void *context; /* the registers: a ucontext_t */
+    const uint64_t *pcs; /* the native stack, leaf first: the interrupted pc, then pcs inside the calls */
+    size_t count;
+    uint64_t stack_high;                           /* the thread's stack ends below; 0: not known */
+    uint64_t (*start)(uint64_t pc);                /* of the function around PC; 0: not known */
+    int (*load)(uint64_t address, uint64_t *word); /* the word at ADDRESS; 0 where it cannot be read */
+} cprof_vm_signal;
+
+/* What ran in a VM when a signal came. */
+typedef struct cprof_vm_moment {
+    void *state;       /* as given to cprof_vm_attach */
+    void *running;     /* the VM thread that ran (a lua_State) */
+    uint64_t entry;    /* where a native function that the VM called was running: its start; else 0 */
+    uint64_t place[4]; /* the VM's own: where RUNNING was, so that moments and safepoints can be compared */
+    uint32_t activity; /* a place in cprof_vm.activities, plus 1; 0: nothing to say */
+} cprof_vm_moment;
+
 /* A runtime. The struct stays the caller's and must outlive its states. */
 typedef struct cprof_vm {
     size_t struct_size;
@@ -103,6 +122,28 @@ typedef struct cprof_vm {
      * handler, only from inside cprof calls. Returns: how many. */
     size_t (*walk)(void *state, void *running, const cprof_vm_native *native, cprof_vm_frame *frames,
                    size_t frames_max, int *truncated);
+
+    /* The rest serves CPU profiles and labels; each may be NULL. */
+
+    /* The labels of VM thread RUNNING in STATE; NULL: none of its own. Called as WALK is. */
+    const cprof_labels *(*labels)(void *state, void *running);
+
+    /* In the handler of a signal: finds out which of the runtime's states runs on the interrupted thread, and what
+     * it does. Called only where an entry point of the runtime, or code that no file holds, is on the native stack.
+     * Returns: 0 where none does, or it cannot be told; else *MOMENT is filled. */
+    int (*look)(const cprof_vm_signal *signal, cprof_vm_moment *moment);
+
+    /* In the handler: asks for a call of cprof_vm_safepoint with TICKET, on this thread, as soon as the VM's state
+     * is whole. A later request takes the place of an earlier one. Returns: 0 where there can be none. */
+    int (*request)(const cprof_vm_moment *moment, uint64_t ticket);
+
+    /* In the handler, where the native walk has ended in code that no file holds (compiled at run time): sets REGS
+     * (pc, sp, fp) to a frame further out from which unwind rows lead on. Returns: 0 where that is not known. */
+    int (*outward)(const cprof_vm_signal *signal, uint64_t regs[3]);
+
+    /* What a VM does besides running code, for MOMENT.activity: samples get the label {"vm", NAME}. The name "gc"
+     * stands for the collector: such samples also get a leaf "[gc]". Ended by NULL. */
+    const char *const *activities;
 } cprof_vm;
 
 typedef struct cprof_vm_state cprof_vm_state;
@@ -117,6 +158,11 @@ CPROF_API void cprof_vm_detach(cprof_vm_state *state);
 
 /* Says that the calling thread runs STATE from now on. Adding entries with STATE says so too. */
 CPROF_API void cprof_vm_adopt(cprof_vm_state *state);
+
+/* The VM is at the safepoint that was asked for with TICKET: RUNNING runs, and its stack can be walked. LEVEL says
+ * how many of its innermost frames came after the moment of the request; negative: what ran then is not on this
+ * stack any more, so that the samples stay without VM frames and say so. Threads: the owner of STATE. */
+CPROF_API void cprof_vm_safepoint(cprof_vm_state *state, uint64_t ticket, void *running, int level);
 
 /* A key for an object of STATE that no other object of any state, and no pointer, shares. Starts at 1 and
  * counts up in each state; below 2^37. */
