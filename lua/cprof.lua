@@ -73,6 +73,22 @@ cprof.labels = core.labels
 -- @usage cprof.set_prof_stack_depth(256)
 cprof.set_prof_stack_depth = core.set_prof_stack_depth
 
+--- Starts to record where all threads of the process spend their CPU time, in C and in Lua.
+-- Any number of recordings run at once. A recording runs until it is stopped or the state is closed; dropping the handle
+-- stops nothing.
+-- @function start_cpu_profile
+-- @tparam[opt] table options `hz` (samples a second of CPU time, 1 to 4000; 100), `output` (a file that is written when
+--   the recording stops, or the process exits or is ended by SIGINT or SIGTERM; "%p" in it is the process's id), `mode`
+--   ("cpu", or "wall": threads that wait are sampled too), `engine` ("perf", "timer" or "monotonic"; by default the
+--   first of these that the system allows)
+-- @treturn[1] Recording the recording
+-- @treturn[2] nil where it cannot be started, or the output not be written
+-- @treturn[2] string a message
+-- @treturn[2] string a code, as "EACCES"
+-- @raise where an option is unknown or makes no sense
+-- @usage local recording = assert(cprof.start_cpu_profile { output = "cpu.pb.gz" }); work(); recording:stop()
+cprof.start_cpu_profile = core.start_cpu_profile
+
 --- Serves all profiles under /debug/pprof/, from a thread of its own.
 -- The server runs until it is stopped or the state is closed; dropping the handle stops nothing.
 -- @function serve
@@ -165,6 +181,18 @@ cprof.set_prof_stack_depth = core.set_prof_stack_depth
 -- @function Data:samples
 -- @treturn function an iterator
 -- @usage for sample in data:samples() do total = total + sample.values[1] end
+
+--- A CPU profile that is being recorded; `recording.engine` says by what means. On Lua 5.4 it can be a to-be-closed
+-- variable.
+-- @type Recording
+
+--- Stops the recording and writes its output. A second stop returns the same data.
+-- @function Recording:stop
+-- @treturn[1] Data what was recorded, with the columns {"samples", "count"} and {"cpu", "nanoseconds"}
+-- @treturn[2] nil where the output could not be written (a second stop returns the data)
+-- @treturn[2] string a message
+-- @treturn[2] string a code, as "ENOSPC"
+-- @usage local data = recording:stop()
 
 --- A server. `server.address` and `server.port` say where it listens. On Lua 5.4 it can be a to-be-closed variable.
 -- @type Server

@@ -128,6 +128,10 @@ typedef struct cprof_vm {
     /* The labels of VM thread RUNNING in STATE; NULL: none of its own. Called as WALK is. */
     const cprof_labels *(*labels)(void *state, void *running);
 
+    /* Sampling begins, perhaps not for the first time: finds out, in no handler and on any thread, what LOOK and
+     * REQUEST need to know. */
+    void (*prepare)(void);
+
     /* In the handler of a signal: finds out which of the runtime's states runs on the interrupted thread, and what
      * it does. Called only where an entry point of the runtime, or code that no file holds, is on the native stack.
      * Returns: 0 where none does, or it cannot be told; else *MOMENT is filled. */

@@ -9,6 +9,7 @@
 #include "base/lock.h"
 
 #include <assert.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <time.h>
 
@@ -39,6 +40,20 @@ static void wait_for_those(void)
         nanosleep(&pause, NULL);
 }
 
+/* Set once, by cprof__fork_watch. */
+static atomic_int held_signal;
+static _Atomic(void (*)(void)) in_child;
+static sigset_t mask_before; /* of the thread that forks */
+
+static void hold_signal(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    if (atomic_load(&held_signal))
+        sigaddset(&set, atomic_load(&held_signal));
+    pthread_sigmask(SIG_BLOCK, &set, &mask_before);
+}
+
 static void fork_prepare(void)
 {
     pthread_mutex_lock(&gate);
@@ -52,14 +67,17 @@ static void fork_prepare(void)
     wait_for_those();
     /* Nobody holds a lock by now, so nobody who lists one keeps us waiting for it. */
     pthread_mutex_lock(&listing);
+    hold_signal();
 }
 
-static void fork_parent(void)
+static void open_gate(void)
 {
+    sigset_t mask = mask_before;
     pthread_mutex_unlock(&listing);
     atomic_store(&closed, false);
     forking = false;
     pthread_mutex_unlock(&gate);
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
 static void fork_child(void)
@@ -68,12 +86,22 @@ static void fork_child(void)
         for (cprof__lock *lock = lists[rank]; lock; lock = lock->next)
             pthread_mutex_init(&lock->mutex, NULL);
     atomic_store(&holding_off, 0);
-    fork_parent();
+    void (*function)(void) = atomic_load(&in_child);
+    if (function)
+        function();
+    open_gate();
 }
 
 static void watch_forks(void)
 {
-    pthread_atfork(fork_prepare, fork_parent, fork_child);
+    pthread_atfork(fork_prepare, open_gate, fork_child);
+}
+
+void cprof__fork_watch(int signal, void (*function)(void))
+{
+    pthread_once(&fork_once, watch_forks);
+    atomic_store(&in_child, function);
+    atomic_store(&held_signal, signal);
 }
 
 static void list(cprof__lock *lock)

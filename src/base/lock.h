@@ -14,6 +14,7 @@
 
 /* In the order in which they may be taken. */
 enum cprof__rank {
+    CPROF__RANK_SAMPLER,   /* sampler/: the recordings, the threads and what is read of their rings */
     CPROF__RANK_REGISTRY,  /* core/registry.c: the list of profiles */
     CPROF__RANK_VM,        /* core/vm.c: the attached states and who owns them */
     CPROF__RANK_SHARD,     /* core/entries.c, events.c: one part of a profile (one at a time) */
@@ -46,5 +47,9 @@ void cprof__lock_give(cprof__lock *lock);
  * objects, whose lock glibc does not renew in the child. No lock of ours is taken meanwhile. */
 void cprof__fork_hold_off(void);
 void cprof__fork_allow(void);
+
+/* From now on SIGNAL is held off in a thread that forks (a stream of signals can make the system call begin anew for
+ * ever), and IN_CHILD is called in the child, when all locks are free there. Once for the process. */
+void cprof__fork_watch(int signal, void (*in_child)(void));
 
 #endif

@@ -6,6 +6,7 @@
 #include "base/thread.h"
 
 #include "base/alloc.h"
+#include "sigsafe/current.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -39,6 +40,8 @@ static void find_stack(cprof__thread *thread)
     if (pthread_attr_getstack(&attributes, &low, &size) == 0) {
         thread->stack_low = (uint64_t)(uintptr_t)low;
         thread->stack_high = thread->stack_low + size;
+        cprof__current.stack_low = thread->stack_low;
+        cprof__current.stack_high = thread->stack_high;
     }
     pthread_attr_destroy(&attributes);
 }

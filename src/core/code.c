@@ -314,13 +314,14 @@ int cprof__code_load_all(void)
 size_t cprof__code_capture(const cprof__regs *regs, uint64_t *pcs, size_t max, cprof__walk_end *end)
 {
     const cprof__thread *thread = cprof__thread_self();
-    uint64_t low = thread ? thread->stack_low : 0, high = thread ? thread->stack_high : 0;
+    const cprof__walk_memory memory = {thread ? thread->stack_low : 0, thread ? thread->stack_high : 0,
+                                       false};
     cprof__walk_end why = CPROF__WALK_UNKNOWN;
     size_t count = 0;
     bool transient, current = false; /* whether the map was made anew in between */
     for (int i = 0; i < LEARN_MAX; i++) {
         cprof__regs at = *regs;
-        count = cprof__walk(&map, &at, low, high, pcs, max, &why, &transient);
+        count = cprof__walk(&map, &at, &memory, pcs, max, &why, &transient);
         if (transient && !current && cprof__code_refresh(&current) == CPROF_OK && current)
             continue;
         if (why != CPROF__WALK_UNKNOWN || !learn(pcs[count - 1]))

@@ -187,9 +187,12 @@ static int emit_proto(const cprof__emission *emission, cprof_write_fn write, voi
     int code = cprof__encoder_open(write, context, options->gzip_level, &w.encoder);
     if (code)
         return code;
-    cprof__encoder_sample_types(w.encoder, emission->types, emission->columns);
-    cprof__encoder_period(w.encoder, &emission->types[0], 1);
-    cprof__encoder_time(w.encoder, emission->time_ns, 0);
+    const cprof__description *about = emission->about;
+    cprof__encoder_sample_types(w.encoder, about->types, about->columns);
+    cprof__encoder_period(w.encoder, &about->period_type, about->period);
+    cprof__encoder_time(w.encoder, about->time_ns, about->duration_ns);
+    for (size_t i = 0; i < about->comment_count; i++)
+        cprof__encoder_comment(w.encoder, about->comments[i]);
     (void)cprof__code_refresh(NULL);
     code = emit_program(&w);
     for (size_t i = 0; i < emission->row_count && !code && !cprof__encoder_failed(w.encoder); i++)
@@ -238,10 +241,13 @@ static int emit_text(const cprof__emission *emission, cprof_write_fn write, void
     for (size_t i = 0; i < emission->row_count; i++)
         total += (uint64_t)emission->rows[i].values[0];
     cprof__text *text;
-    int code = cprof__text_open(write, context, emission->name, (int64_t)total, emission->types,
-                                emission->columns, &text);
+    const cprof__description *about = emission->about;
+    int code =
+        cprof__text_open(write, context, about->name, (int64_t)total, about->types, about->columns, &text);
     if (code)
         return code;
+    for (size_t i = 0; i < about->comment_count; i++)
+        cprof__text_comment(text, about->comments[i]);
     cprof__places places = {0};
     cprof__text_frame *frames = NULL;
     size_t room = 0;

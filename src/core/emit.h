@@ -9,14 +9,24 @@
 #include "core/events.h"
 #include "cprof.h"
 
-/* Samples to write: rows are written in their order. */
-typedef struct cprof__emission {
+/* What a profile says of itself. */
+typedef struct cprof__description {
     const char *name;
     const cprof_value_type *types;
     size_t columns;
+    cprof_value_type period_type;
+    int64_t period;
+    int64_t time_ns; /* since 1970: when it was taken, or, with a duration, when it began */
+    int64_t duration_ns;
+    const char *const *comments;
+    size_t comment_count;
+} cprof__description;
+
+/* Samples to write: rows are written in their order. */
+typedef struct cprof__emission {
+    const cprof__description *about;
     const struct cprof__sums_row *rows;
     size_t row_count;
-    int64_t time_ns; /* since 1970 */
 } cprof__emission;
 
 /* Returns: 0, CPROF_ENOMEM, CPROF_ECANCELED (WRITE gave up), CPROF_EINVAL (OPTIONS). */

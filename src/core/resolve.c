@@ -62,7 +62,7 @@ static int append_tail_called(cprof__places *places, const cprof__symbol *outer,
     if (!inner || !inner->symbol)
         return 0;
     uint64_t start = cprof__symbols_tail_called(outer, inner->symbol);
-    if (!start || cprof__vm_is_api(start))
+    if (!start || cprof__vm_kind_of_api(start))
         return 0;
     const cprof__symbol *hidden;
     int code = cprof__symbols_find(start, era, &hidden);

@@ -4,6 +4,7 @@
  * up; what comes after, names and bytes, works on the copy.
  */
 #define _GNU_SOURCE
+#include "core/snapshot.h"
 #include "base/alloc.h"
 #include "base/arena.h"
 #include "base/error.h"
@@ -13,15 +14,17 @@
 #include "core/profile.h"
 #include "core/resolve.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 struct cprof_snapshot {
-    const cprof_profile *profile;
-    int64_t count, time_ns;
+    cprof__description about; /* its comments are in ARENA */
+    int64_t count;
+    atomic_int references;
     cprof__sums sums;     /* rows sorted: largest first value first */
-    cprof__arena arena;   /* of FRAMES */
+    cprof__arena arena;   /* of FRAMES, and of comments */
     cprof_sample *frames; /* the samples that were resolved; NULL where none was */
 };
 
@@ -41,19 +44,42 @@ static int by_value(const void *left, const void *right)
     return a->labels < b->labels ? -1 : a->labels > b->labels;
 }
 
-int cprof_profile_snapshot(cprof_profile *profile, cprof_snapshot **out)
+int64_t cprof__realtime_ns(void)
 {
-    if (!profile || !out)
-        return cprof__fail(CPROF_EINVAL, "profile: NULL");
-    cprof_snapshot *snapshot = cprof__calloc(1, sizeof *snapshot);
-    if (!snapshot)
-        return cprof__fail_memory();
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    snapshot->profile = profile;
-    snapshot->count = cprof_profile_count(profile);
-    snapshot->time_ns = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-    int code = cprof__profile_sum(profile, &snapshot->sums);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+static int copy_comments(cprof_snapshot *snapshot, const cprof__description *about)
+{
+    const char **comments =
+        cprof__arena_alloc(&snapshot->arena, (about->comment_count + 1) * sizeof *comments);
+    if (!comments)
+        return cprof__fail_memory();
+    for (size_t i = 0; i < about->comment_count; i++) {
+        comments[i] = cprof__arena_copy(&snapshot->arena, about->comments[i], strlen(about->comments[i]));
+        if (!comments[i])
+            return cprof__fail_memory();
+    }
+    snapshot->about.comments = comments;
+    return 0;
+}
+
+int cprof__snapshot_make(const cprof__description *about, int64_t count, cprof__sums *sums,
+                         cprof_snapshot **out)
+{
+    cprof_snapshot *snapshot = cprof__calloc(1, sizeof *snapshot);
+    if (!snapshot) {
+        cprof__sums_fini(sums);
+        return cprof__fail_memory();
+    }
+    snapshot->about = *about;
+    snapshot->count = count;
+    snapshot->sums = *sums;
+    *sums = (cprof__sums){.columns = sums->columns};
+    atomic_init(&snapshot->references, 1);
+    int code = copy_comments(snapshot, about);
     if (code) {
         cprof_snapshot_free(snapshot);
         return code;
@@ -64,9 +90,35 @@ int cprof_profile_snapshot(cprof_profile *profile, cprof_snapshot **out)
     return 0;
 }
 
+cprof_snapshot *cprof__snapshot_share(cprof_snapshot *snapshot)
+{
+    atomic_fetch_add(&snapshot->references, 1);
+    return snapshot;
+}
+
+int cprof_profile_snapshot(cprof_profile *profile, cprof_snapshot **out)
+{
+    if (!profile || !out)
+        return cprof__fail(CPROF_EINVAL, "profile: NULL");
+    const cprof__description about = {.name = profile->name,
+                                      .types = profile->types,
+                                      .columns = profile->columns,
+                                      .period_type = profile->types[0],
+                                      .period = 1,
+                                      .time_ns = cprof__realtime_ns()};
+    cprof__sums sums = {0};
+    int64_t count = cprof_profile_count(profile);
+    int code = cprof__profile_sum(profile, &sums);
+    if (code) {
+        cprof__sums_fini(&sums);
+        return code;
+    }
+    return cprof__snapshot_make(&about, count, &sums, out);
+}
+
 void cprof_snapshot_free(cprof_snapshot *snapshot)
 {
-    if (!snapshot)
+    if (!snapshot || atomic_fetch_sub(&snapshot->references, 1) != 1)
         return;
     if (snapshot->frames)
         cprof__symbols_rest();
@@ -78,7 +130,7 @@ void cprof_snapshot_free(cprof_snapshot *snapshot)
 
 const char *cprof_snapshot_name(const cprof_snapshot *snapshot)
 {
-    return snapshot->profile->name;
+    return snapshot->about.name;
 }
 
 int64_t cprof_snapshot_count(const cprof_snapshot *snapshot)
@@ -88,7 +140,8 @@ int64_t cprof_snapshot_count(const cprof_snapshot *snapshot)
 
 size_t cprof_snapshot_sample_types(const cprof_snapshot *snapshot, const cprof_value_type **types)
 {
-    return cprof_profile_sample_types(snapshot->profile, types);
+    *types = snapshot->about.types;
+    return snapshot->about.columns;
 }
 
 size_t cprof_snapshot_sample_count(const cprof_snapshot *snapshot)
@@ -184,9 +237,7 @@ int cprof_snapshot_write_to(const cprof_snapshot *snapshot, cprof_write_fn write
 {
     if (!snapshot || !write)
         return cprof__fail(CPROF_EINVAL, "%s: NULL", snapshot ? "write" : "snapshot");
-    const cprof_profile *profile = snapshot->profile;
-    cprof__emission emission = {profile->name,       profile->types,       profile->columns,
-                                snapshot->sums.rows, snapshot->sums.count, snapshot->time_ns};
+    cprof__emission emission = {&snapshot->about, snapshot->sums.rows, snapshot->sums.count};
     return cprof__emit(&emission, write, context, options);
 }
 

@@ -17,7 +17,7 @@
 #define STATE_NUMBERS_MAX (UINT64_C(1) << (63 - CPROF__VM_KEY_COUNT_BITS))
 
 struct cprof_vm_state {
-    const cprof_vm *vm;
+    const cprof__vm_kind *kind;
     void *state;
     uint64_t number;   /* unique in the process */
     uint64_t next_key; /* the owner's */
@@ -25,48 +25,25 @@ struct cprof_vm_state {
         owner; /* written under the lock; compared, never followed: its thread may have ended */
     _Atomic uint32_t owner_serial; /* of the owner, whose record another thread's may have replaced */
     struct cprof_vm_state *next;   /* under the lock */
-    cprof__entry_set api;
 };
 
 static cprof__lock lock = CPROF__LOCK_INIT(CPROF__RANK_VM);
 static cprof_vm_state *states; /* these under the lock */
 static uint64_t numbers;
 
-/* Where the API functions of all VMs that were ever attached start. Under the lock. */
-static struct {
-    uint64_t *starts;
-    size_t count;
-} known_api;
+/* The kinds of VM, in order of appearance: added to under the lock, published with release. */
+static _Atomic(const cprof__vm_kind *) kinds[CPROF__VM_KINDS_MAX];
 
-static bool is_known_api(uint64_t start)
+const cprof__vm_kind *cprof__vm_kind_at(uint32_t number)
 {
-    for (size_t i = 0; i < known_api.count; i++)
-        if (known_api.starts[i] == start)
-            return true;
-    return false;
+    return number < CPROF__VM_KINDS_MAX ? atomic_load_explicit(&kinds[number], memory_order_acquire) : NULL;
 }
 
-static int remember_api(const cprof_vm *vm)
+const cprof__vm_kind *cprof__vm_kind_of_api(uint64_t start)
 {
-    for (size_t i = 0; i < vm->entry_point_count; i++) {
-        uint64_t start = (uint64_t)(uintptr_t)vm->entry_points[i];
-        if (!start || is_known_api(start))
-            continue;
-        uint64_t *starts = cprof__realloc(known_api.starts, (known_api.count + 1) * sizeof *starts);
-        if (!starts)
-            return cprof__fail_memory();
-        known_api.starts = starts;
-        starts[known_api.count++] = start;
-    }
-    return 0;
-}
-
-bool cprof__vm_is_api(uint64_t start)
-{
-    cprof__lock_take(&lock);
-    bool known = is_known_api(start);
-    cprof__lock_give(&lock);
-    return known;
+    const cprof__vm_kind *kind = NULL;
+    for (uint32_t i = 0; (kind = cprof__vm_kind_at(i)) && !cprof__entry_set_has(&kind->api, start); i++) {}
+    return kind;
 }
 
 static int fill_api(cprof__entry_set *set, const cprof_vm *vm)
@@ -88,6 +65,41 @@ static int fill_api(cprof__entry_set *set, const cprof_vm *vm)
     return 0;
 }
 
+/* The kind of VM, made where it is new. Under the lock. */
+static int find_kind(const cprof_vm *vm, const cprof__vm_kind **out)
+{
+    uint32_t i = 0;
+    while (i < CPROF__VM_KINDS_MAX && kinds[i] && kinds[i]->vm != vm)
+        i++;
+    if (i == CPROF__VM_KINDS_MAX)
+        return cprof__fail(CPROF_EINVAL, "vm: more than %u kinds of VM", CPROF__VM_KINDS_MAX);
+    *out = kinds[i];
+    if (*out)
+        return 0;
+    cprof__vm_kind *kind = cprof__calloc(1, sizeof *kind);
+    if (!kind)
+        return cprof__fail_memory();
+    kind->vm = vm;
+    int code = fill_api(&kind->api, vm);
+    if (code) {
+        cprof__free(kind);
+        return code;
+    }
+    atomic_store_explicit(&kinds[i], kind, memory_order_release);
+    *out = kind;
+    return 0;
+}
+
+const cprof__vm_kind *cprof__vm_kind_of(const cprof_vm_state *state)
+{
+    return state->kind;
+}
+
+void *cprof__vm_state_of(const cprof_vm_state *state)
+{
+    return state->state;
+}
+
 /* Whether an attached state has NUMBER: they come round. Under the lock. */
 static bool in_use(uint64_t number)
 {
@@ -107,17 +119,13 @@ int cprof_vm_attach(const cprof_vm *vm, void *state, cprof_vm_state **out)
     cprof_vm_state *attached = cprof__calloc(1, sizeof *attached);
     if (!attached)
         return cprof__fail_memory();
-    code = fill_api(&attached->api, vm);
     cprof__lock_take(&lock);
-    if (!code)
-        code = remember_api(vm);
+    code = find_kind(vm, &attached->kind);
     if (code) {
         cprof__lock_give(&lock);
-        cprof__free(attached->api.slots);
         cprof__free(attached);
         return code;
     }
-    attached->vm = vm;
     attached->state = state;
     do
         attached->number = numbers++ % STATE_NUMBERS_MAX;
@@ -162,7 +170,6 @@ void cprof__vm_forget(cprof_vm_state *state)
     cprof__thread *thread = cprof__thread_self();
     if (thread && owned_by(state, thread))
         thread->vm_states--;
-    cprof__free(state->api.slots);
     cprof__free(state);
 }
 
@@ -199,13 +206,13 @@ static cprof_vm_state *find_running(cprof__thread *thread, const cprof_vm_state 
     for (cprof_vm_state *state = next_owned(thread, NULL); state; state = next_owned(thread, state)) {
         owned++;
         size_t api = 0;
-        while (api < rest.count && !cprof__entry_set_has(&state->api, rest.starts[api]))
+        while (api < rest.count && !cprof__entry_set_has(&state->kind->api, rest.starts[api]))
             api++;
         if (state == except || api == rest.count)
             continue;
         cprof_vm_frame innermost;
         int truncated = 0;
-        if (state->vm->walk(state->state, NULL, &rest, &innermost, 1, &truncated) == 0)
+        if (state->kind->vm->walk(state->state, NULL, &rest, &innermost, 1, &truncated) == 0)
             continue;
         size_t place = innermost.entry ? cprof__merge_find(native, from, innermost.entry) : from + api;
         if (place < *at) {
@@ -215,6 +222,13 @@ static cprof_vm_state *find_running(cprof__thread *thread, const cprof_vm_state 
     }
     thread->vm_states = owned; /* others may have taken some over */
     return best;
+}
+
+cprof_vm_state *cprof__vm_running(cprof__thread *thread, const cprof_vm_state *except,
+                                  const cprof_vm_native *native, size_t from)
+{
+    size_t at;
+    return find_running(thread, except, native, from, &at);
 }
 
 void cprof__vm_merge(cprof__thread *thread, cprof_vm_state *state, void *running,
@@ -228,8 +242,8 @@ void cprof__vm_merge(cprof__thread *thread, cprof_vm_state *state, void *running
     while (state && from <= native->count && !merged->cut) {
         cprof_vm_native rest = {native->pcs + from, native->starts + from, native->count - from};
         int truncated = 0;
-        size_t count = state->vm->walk(state->state, running, &rest, scratch, scratch_max, &truncated);
-        from = cprof__merge_state(merged, native, from, &state->api, scratch, count, running != NULL);
+        size_t count = state->kind->vm->walk(state->state, running, &rest, scratch, scratch_max, &truncated);
+        from = cprof__merge_state(merged, native, from, &state->kind->api, scratch, count, running != NULL);
         merged->cut |= truncated != 0;
         running = NULL;
         done = state;

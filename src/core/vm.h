@@ -27,7 +27,27 @@ void cprof__vm_merge(cprof__thread *thread, cprof_vm_state *state, void *running
                      const cprof_vm_native *native, size_t from, cprof_vm_frame *scratch, size_t scratch_max,
                      cprof__merged *merged);
 
-/* Whether an API function of a VM that was ever attached starts at START. */
-bool cprof__vm_is_api(uint64_t start);
+/* A kind of VM that was ever attached, with the set of its API functions. Lives for ever. */
+typedef struct cprof__vm_kind {
+    const cprof_vm *vm;
+    cprof__entry_set api;
+} cprof__vm_kind;
+
+#define CPROF__VM_KINDS_MAX 16u
+
+/* The kind with NUMBER, from 0 up; NULL past the last one. Signals: safe. */
+const cprof__vm_kind *cprof__vm_kind_at(uint32_t number);
+
+/* The kind with an API function that starts at START, or NULL. Signals: safe. */
+const cprof__vm_kind *cprof__vm_kind_of_api(uint64_t start);
+
+/* The kind of STATE, and what was attached. */
+const cprof__vm_kind *cprof__vm_kind_of(const cprof_vm_state *state);
+void *cprof__vm_state_of(const cprof_vm_state *state);
+
+/* Among the states of THREAD (the calling one) but for EXCEPT, the one whose innermost frame is the next one outward
+ * in NATIVE from FROM: it runs there. NULL where none runs there. Takes CPROF__RANK_VM. */
+cprof_vm_state *cprof__vm_running(cprof__thread *thread, const cprof_vm_state *except,
+                                  const cprof_vm_native *native, size_t from);
 
 #endif

@@ -73,6 +73,7 @@ int luaopen_cprof_core(lua_State *L)
         {"lookup", cprof__profile_lookup},
         {"profiles", cprof__profile_list},
         {"labels", cprof__labels_new},
+        {"start_cpu_profile", cprof__recording_start},
         {"set_prof_stack_depth", set_prof_stack_depth},
         {NULL, NULL},
     };
@@ -84,6 +85,7 @@ int luaopen_cprof_core(lua_State *L)
     cprof__labels_open(L);
     cprof__profile_open(L);
     cprof__data_open(L);
+    cprof__recording_open(L);
     lua_createtable(L, 0, 8);
     cprof__lua_setfuncs(L, functions);
     lua_pushfstring(L, "cprof %s", cprof_version());

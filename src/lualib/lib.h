@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the files of cprof.core share. Each handle type is a file: profile, labels, data; all are full
+ * What the files of cprof.core share. Each handle type is a file: profile, labels, data, recording; all are full
  * userdata with a metatable in the registry under the type's name.
  */
 #ifndef CPROF_LUALIB_LIB_H
@@ -13,11 +13,13 @@
 #define CPROF__LABELS_TYPE "cprof.labels"
 #define CPROF__PROFILE_TYPE "cprof.profile"
 #define CPROF__DATA_TYPE "cprof.data"
+#define CPROF__RECORDING_TYPE "cprof.recording"
 
 /* Make the types of one file known; each leaves the stack as it was. */
 void cprof__labels_open(lua_State *L);
 void cprof__profile_open(lua_State *L);
 void cprof__data_open(lua_State *L);
+void cprof__recording_open(lua_State *L);
 
 /* Pushes a new metatable named TYPE with FUNCTIONS in it and, as its __index, a table of METHODS (NULL:
  * none). */
@@ -30,6 +32,9 @@ int cprof__labels_new(lua_State *L);
 int cprof__profile_new(lua_State *L);
 int cprof__profile_lookup(lua_State *L);
 int cprof__profile_list(lua_State *L);
+
+/* cprof.start_cpu_profile */
+int cprof__recording_start(lua_State *L);
 
 /* Pushes data for SNAPSHOT, which it owns from now on: *BOX is where to put it. */
 cprof_snapshot **cprof__data_push(lua_State *L);

@@ -5,6 +5,8 @@
 #define _GNU_SOURCE
 #include "sigsafe/load.h"
 
+#include "sigsafe/fault.h"
+
 #include <errno.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -25,6 +27,8 @@ bool cprof__load_word(cprof__load *load, uint64_t address, uint64_t *word)
     uint64_t base = address & ~(uint64_t)(sizeof load->words - 1);
     if (!address || address & 7)
         return false;
+    if (load->guarded)
+        return cprof__fault_load(address, word);
     if (base != load->base || !load->base) {
         if (!cprof__load_bytes(base, load->words, sizeof load->words))
             return false;

@@ -163,15 +163,17 @@ static __attribute__((noinline)) cprof__walk_end far_step(walk *w, cprof__rule r
     return CPROF__WALK_FULL;
 }
 
-size_t cprof__walk(const cprof__code_map *map, cprof__regs *regs, uint64_t stack_low, uint64_t stack_high,
+size_t cprof__walk(const cprof__code_map *map, cprof__regs *regs, const cprof__walk_memory *memory,
                    uint64_t *pcs, size_t max, cprof__walk_end *end, bool *transient)
 {
+    uint64_t stack_low = memory->stack_low, stack_high = memory->stack_high;
     uint64_t generation = atomic_load_explicit(&map->generation, memory_order_acquire);
     uint64_t key = regs->pc + 1, high = 0;
     cprof__regs at = *regs, to;
     size_t count = 0;
     cprof__rule seen = 0;
     walk far;
+    far.load.guarded = memory->guarded;
     far.load.base = 0;
     if (at.sp >= stack_low && at.sp < stack_high)
         high = stack_high;

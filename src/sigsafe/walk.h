@@ -38,13 +38,19 @@ typedef enum cprof__walk_end {
  * lock. */
 typedef struct cprof__code_map cprof__code_map;
 
-/* Walks outward from REGS through MAP. Only words in [STACK_LOW, STACK_HIGH) are read directly; others (a
- * host's own coroutine stack) by guarded loads. Writes at most MAX pcs, leaf first: the first is regs->pc
+/* The thread's stack, 0, 0 where not known; GUARDED as in load.h, for words that lie elsewhere. */
+typedef struct cprof__walk_memory {
+    uint64_t stack_low, stack_high;
+    bool guarded;
+} cprof__walk_memory;
+
+/* Walks outward from REGS through MAP. Only words of the stack in MEMORY are read directly; others (a host's own
+ * coroutine stack) as load.h does. Writes at most MAX pcs, leaf first: the first is regs->pc
  * itself, the others lie inside the call (return address minus one). *REGS is left at the last frame written,
  * with its raw return address as pc where it is not the first, so that a walk can be told where it stopped.
  * *TRANSIENT gets whether a frame lies in code that may be unloaded: MAP may then be out of date without the
  * walk's having noticed. Returns: how many were written. Signals: safe. */
-size_t cprof__walk(const cprof__code_map *map, cprof__regs *regs, uint64_t stack_low, uint64_t stack_high,
+size_t cprof__walk(const cprof__code_map *map, cprof__regs *regs, const cprof__walk_memory *memory,
                    uint64_t *pcs, size_t max, cprof__walk_end *end, bool *transient);
 
 /* Drops what walks have remembered of single pcs. Signals: safe. */

@@ -77,7 +77,11 @@ static NOINLINE int fake_call(struct fake *fake, const char *name, int64_t line,
 }
 
 static const void *const entry_points[] = {(const void *)fake_call};
-static const cprof_vm fake_vm = {sizeof fake_vm, "fake", entry_points, 1, walk};
+static const cprof_vm fake_vm = {.struct_size = sizeof fake_vm,
+                                 .name = "fake",
+                                 .entry_points = entry_points,
+                                 .entry_point_count = 1,
+                                 .walk = walk};
 
 static cprof_profile *profile;
 static struct fake one, two;

@@ -117,7 +117,8 @@ static void trap(int number, siginfo_t *info, void *context)
     cprof__walk_end end;
     bool transient;
     size_t count =
-        cprof__walk(cprof__code_current(), &regs, stack_low, stack_high, ours, FRAMES_MAX, &end, &transient);
+        cprof__walk(cprof__code_current(), &regs, &(cprof__walk_memory){stack_low, stack_high, false}, ours,
+                    FRAMES_MAX, &end, &transient);
     compare(&stepped, ours, count, theirs, judge(uc, true, theirs), 0, end);
 }
 

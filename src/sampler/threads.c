@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See threads.h.
+ */
+#define _GNU_SOURCE
+#include "sampler/threads.h"
+
+#include "base/alloc.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define RING_WORDS 8192u
+
+static cprof__tracked *threads; /* sorted by nothing: a process has few, and they are looked through seldom */
+static uint32_t serials, next_index;
+
+cprof__tracked *cprof__threads_first(void)
+{
+    return threads;
+}
+
+static cprof__tracked *find(pid_t tid)
+{
+    cprof__tracked *thread = threads;
+    while (thread && atomic_load_explicit(&thread->sampled.tid, memory_order_relaxed) != tid)
+        thread = thread->next;
+    return thread;
+}
+
+/* An index that no record has. */
+static bool take_index(uint32_t *index)
+{
+    for (uint32_t i = 0; i < CPROF__SAMPLED_MAX; i++) {
+        uint32_t tried = (next_index + i) % CPROF__SAMPLED_MAX;
+        if (!cprof__handler_find(tried)) {
+            next_index = tried + 1;
+            *index = tried;
+            return true;
+        }
+    }
+    return false;
+}
+
+static uint64_t seed(pid_t tid)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return ((uint64_t)now.tv_nsec << 32 ^ (uint64_t)tid * UINT64_C(0x9e3779b97f4a7c15)) | 1;
+}
+
+/* The record of TID, with its ring. The pages of a ring are there from the beginning: a handler is no place to fault
+ * them in. */
+static cprof__tracked *add(pid_t tid)
+{
+    cprof__tracked *thread = cprof__calloc(1, sizeof *thread);
+    if (!thread)
+        return NULL;
+    uint64_t *words =
+        mmap(NULL, RING_WORDS * sizeof *words, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (words == MAP_FAILED || !take_index(&thread->sampled.index)) {
+        if (words != MAP_FAILED)
+            munmap(words, RING_WORDS * sizeof *words);
+        cprof__free(thread);
+        return NULL;
+    }
+    thread->sampled.ring.words = words;
+    thread->sampled.ring.size = RING_WORDS;
+    thread->sampled.random = seed(tid);
+    atomic_store(&thread->sampled.tid, tid);
+    for (int i = 0; i < CPROF__SOURCES; i++)
+        atomic_store(&thread->sampled.events[i].fd, -1);
+    thread->serial = ++serials ? serials : ++serials;
+    cprof__handler_publish(&thread->sampled);
+    thread->next = threads;
+    return threads = thread;
+}
+
+static void close_event(cprof__tracked *thread, enum cprof__source source)
+{
+    cprof__event *driven = &thread->sampled.events[source];
+    atomic_store(&driven->on, false);
+    atomic_store(&driven->fd, -1);
+    if (thread->events[source].engine)
+        thread->events[source].engine->close(&thread->events[source]);
+}
+
+static void release(cprof__tracked *thread)
+{
+    for (int i = 0; i < CPROF__SOURCES; i++)
+        close_event(thread, (enum cprof__source)i);
+    cprof__handler_withdraw(&thread->sampled);
+    munmap(thread->sampled.ring.words, RING_WORDS * sizeof(uint64_t));
+    cprof__free(thread->scratch);
+    cprof__free(thread->waiting);
+    cprof__free(thread);
+}
+
+uint64_t cprof__threads_cpu_ns(const cprof__tracked *thread)
+{
+    struct timespec time;
+    clockid_t clock = (clockid_t)((unsigned)~atomic_load(&thread->sampled.tid) << 3 | 6u);
+    if (clock_gettime(clock, &time) != 0)
+        return 0;
+    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+/* What has passed before the first event is not the first sample's. */
+static void begin_clock(cprof__tracked *thread, enum cprof__source source)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t now_ns = source == CPROF__SOURCE_CPU ? cprof__threads_cpu_ns(thread)
+                                                  : (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+    if (!atomic_load(&thread->sampled.events[source].at_ns))
+        atomic_store(&thread->sampled.events[source].at_ns, now_ns);
+}
+
+/* Opens what RATES asks for; where its engine cannot serve this thread (no descriptor is left), the next one. */
+static int open_events(cprof__tracked *thread, const cprof__rates *rates)
+{
+    int error = 0;
+    for (int i = 0; i < CPROF__SOURCES; i++) {
+        enum cprof__source source = (enum cprof__source)i;
+        uint64_t period_ns = rates->period_ns[i];
+        if (!period_ns || thread->events[i].engine)
+            continue;
+        begin_clock(thread, source);
+        uint64_t first_ns = 1 + (thread->sampled.random >> 16) % period_ns;
+        (void)cprof__handler_jitter(&thread->sampled.random, period_ns);
+        int failed =
+            rates->engines[i]->open(&thread->events[i], &thread->sampled, source, period_ns, first_ns);
+        if (failed && failed != ESRCH && source == CPROF__SOURCE_CPU)
+            failed =
+                cprof__engine_timer.open(&thread->events[i], &thread->sampled, source, period_ns, first_ns);
+        error = failed && failed != ESRCH ? failed : error;
+    }
+    return error;
+}
+
+static void drop_gone(void (*gone)(cprof__tracked *thread))
+{
+    cprof__tracked **link = &threads;
+    while (*link) {
+        cprof__tracked *thread = *link;
+        if (thread->seen) {
+            link = &thread->next;
+            continue;
+        }
+        gone(thread);
+        *link = thread->next;
+        release(thread);
+    }
+}
+
+int cprof__threads_scan(const cprof__rates *rates, pid_t skip_tid, void (*new)(cprof__tracked *thread),
+                        void (*gone)(cprof__tracked *thread))
+{
+    DIR *directory = opendir("/proc/self/task");
+    if (!directory)
+        return errno;
+    int error = 0;
+    for (cprof__tracked *thread = threads; thread; thread = thread->next)
+        thread->seen = false;
+    for (const struct dirent *entry; (entry = readdir(directory));) {
+        pid_t tid = (pid_t)strtol(entry->d_name, NULL, 10);
+        if (tid <= 0 || tid == skip_tid)
+            continue;
+        cprof__tracked *thread = find(tid);
+        if (!thread) {
+            thread = add(tid);
+            if (thread)
+                new (thread);
+        }
+        if (!thread) {
+            error = ENOMEM;
+            continue;
+        }
+        thread->seen = true;
+        int failed = open_events(thread, rates);
+        error = failed ? failed : error;
+    }
+    closedir(directory);
+    drop_gone(gone);
+    return error;
+}
+
+void cprof__threads_close(enum cprof__source source, bool over)
+{
+    for (cprof__tracked *thread = threads; thread; thread = thread->next) {
+        close_event(thread, source);
+        if (over)
+            atomic_store(&thread->sampled.events[source].at_ns, 0);
+    }
+}
+
+void cprof__threads_forget(void)
+{
+    while (threads) {
+        cprof__tracked *thread = threads;
+        threads = thread->next;
+        for (int i = 0; i < CPROF__SOURCES; i++)
+            if (thread->events[i].engine && thread->events[i].engine->name == cprof__engine_perf.name)
+                close_event(thread, (enum cprof__source)i);
+            else
+                thread->events[i].engine =
+                    NULL; /* timers are not inherited, and their numbers may be others' */
+        release(thread);
+    }
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The part of the sampler's handler that deals with VMs: whether one runs on the native stack that was just walked,
+ * what it does, and asking it for a safepoint. While a VM is where it was at the last request, that one serves.
+ * Threads: the one that was interrupted. Signals: safe.
+ */
+#define _GNU_SOURCE
+#include "core/code.h"
+#include "sampler/safepoint.h"
+#include "sigsafe/fault.h"
+#include "sigsafe/load.h"
+
+#include <string.h>
+#include <ucontext.h>
+
+static int load_word(uint64_t address, uint64_t *word)
+{
+    return address && !(address & 7) && cprof__fault_guarded() && cprof__fault_load(address, word);
+}
+
+/* The kind of VM that runs innermost: the first whose API is on the stack. */
+static const cprof__vm_kind *innermost(const cprof__sample *sample)
+{
+    const cprof__vm_kind *kind = NULL;
+    for (uint64_t i = 0; i < sample->count && !kind; i++)
+        kind = cprof__vm_kind_of_api(cprof__code_function_start(sample->pcs[i]));
+    return kind;
+}
+
+/* Where the walk ended in code that was compiled at run time: which VM's it is, and the rest of the stack. */
+static void go_outward(cprof__sample *sample, const cprof__vm_kind **kind, const cprof_vm_signal *signal)
+{
+    for (uint32_t i = 0; cprof__vm_kind_at(i); i++) {
+        const cprof_vm *vm = cprof__vm_kind_at(i)->vm;
+        uint64_t found[3];
+        if (!vm->outward || !vm->outward(signal, found) || sample->count >= CPROF__SAMPLE_PCS_MAX)
+            continue;
+        cprof__regs regs = {found[0], found[1], found[2]};
+        const cprof__walk_memory memory = {0, 0, cprof__fault_guarded()};
+        cprof__walk_end end;
+        bool transient;
+        size_t more = cprof__walk(cprof__code_current(), &regs, &memory, sample->pcs + sample->count,
+                                  CPROF__SAMPLE_PCS_MAX - sample->count, &end, &transient);
+        sample->count += more;
+        sample->end = (uint16_t)end;
+        *kind = cprof__vm_kind_at(i);
+        return;
+    }
+}
+
+static bool same_moment(const cprof_vm_moment *a, const cprof_vm_moment *b)
+{
+    return a->state == b->state && a->running == b->running && a->entry == b->entry &&
+           memcmp(a->place, b->place, sizeof a->place) == 0;
+}
+
+static uint32_t request(cprof__tracked *t, const cprof_vm *vm, const cprof_vm_moment *moment)
+{
+    if (t->is_asked && same_moment(&t->asked, moment))
+        return t->requests;
+    uint32_t number = t->requests + 1 ? t->requests + 1 : 1;
+    t->requests = number;
+    t->asked = *moment;
+    t->is_asked = vm->request && vm->request(moment, (uint64_t)t->sampled.index << 32 | number);
+    return t->is_asked ? number : 0;
+}
+
+void cprof__vm_signal(cprof__sampled *sampled, cprof__sample *sample, const void *context,
+                      uint64_t stack_high)
+{
+    const cprof__vm_kind *kind = innermost(sample);
+    const cprof_vm_signal signal = {
+        context, sample->pcs, sample->count, stack_high, cprof__code_function_start, load_word};
+    if (sample->end == CPROF__WALK_UNKNOWN || sample->end == CPROF__WALK_BROKEN)
+        go_outward(sample, &kind, &signal);
+    if (!kind)
+        return;
+    cprof_vm_moment moment = {0};
+    sample->vm = kind->vm;
+    if (!kind->vm->look || !kind->vm->look(&signal, &moment))
+        return;
+    sample->entry = moment.entry;
+    sample->activity = moment.activity;
+    sample->request = request((cprof__tracked *)sampled, kind->vm, &moment);
+}
