@@ -66,6 +66,10 @@ CPROF_API uint64_t cprof_vm_function_address(const cprof_vm_function *function, 
  * ("table.sort" in a stripped interpreter). The first name stays. */
 CPROF_API void cprof_vm_name_native(uint64_t entry, const char *name);
 
+/* The calling thread's native stack from the caller outward, as in cprof_vm_native: at most MAX of PCS and STARTS, for
+ * a runtime to find out which functions its own are. Returns: how many. */
+CPROF_API size_t cprof_vm_native_stack(uint64_t *pcs, uint64_t *starts, size_t max);
+
 /* ---- States ---- */
 
 /* One frame of a VM's stack. */

@@ -172,3 +172,20 @@ uint32_t cprof__capture(const cprof__regs *regs, cprof_vm_state *state, void *ru
         return capture_merged(r, regs, (uint32_t)skip, thread, state, running);
     return capture_native(r, regs, (uint32_t)skip);
 }
+
+size_t cprof_vm_native_stack(uint64_t *pcs, uint64_t *starts, size_t max)
+{
+    cprof__regs regs;
+    CPROF__REGS_HERE(&regs);
+    uint64_t own;
+    size_t count = cprof__code_capture(&regs, pcs, max, NULL);
+    own = count ? cprof__code_function_start(pcs[0]) : 0;
+    if (count && own == (uint64_t)(uintptr_t)cprof_vm_native_stack) {
+        count--;
+        for (size_t i = 0; i < count; i++)
+            pcs[i] = pcs[i + 1];
+    }
+    for (size_t i = 0; i < count; i++)
+        starts[i] = cprof__code_function_start(pcs[i]);
+    return count;
+}

@@ -10,22 +10,16 @@
 
 #include <string.h>
 
-/* Of the lua_State. */
-#define CI_AT 40
-#define BASE_CI_AT 80
-
 /* Of a CallInfo. */
-#define FUNC_AT 8
 #define PC_AT 24
 #define TAIL_CALLS_AT 36
-#define CALLINFO_SIZE 40
 
 /* Of a Closure. */
 #define IS_C_AT 10
 
 static void read(cprof__level *level)
 {
-    const char *closure = cprof__pointer_at(cprof__pointer_at(level->at + FUNC_AT));
+    const char *closure = cprof__pointer_at(cprof__pointer_at(level->at + CPROF__CI_FUNC_AT));
     int tail_calls;
     memcpy(&tail_calls, level->at + TAIL_CALLS_AT, sizeof tail_calls);
     level->closure = closure;
@@ -35,28 +29,31 @@ static void read(cprof__level *level)
     level->tail_calls = level->is_lua ? tail_calls : 0;
 }
 
-/* Where level 0 is a Lua function (in a hook) its place is not in its record yet, so that is left to the
- * debug API. */
+/* Where level 0 is a Lua function (in a hook) its place is not in its record yet: the debug API puts it there. */
 static bool first(lua_State *L, cprof__level *level)
 {
     lua_Debug ar;
     if (!lua_getstack(L, 0, &ar)) {
         return false;
     }
-    level->at = cprof__pointer_at((const char *)L + CI_AT);
-    level->base = cprof__pointer_at((const char *)L + BASE_CI_AT);
-    if (ar.i_ci <= 0 || level->at - level->base != (ptrdiff_t)ar.i_ci * CALLINFO_SIZE) {
+    level->at = cprof__pointer_at((const char *)L + CPROF__CI_AT);
+    level->base = cprof__pointer_at((const char *)L + CPROF__BASE_CI_AT);
+    if (ar.i_ci <= 0 || level->at - level->base != (ptrdiff_t)ar.i_ci * CPROF__CI_BYTES) {
         return false;
     }
     level->number = 0;
     read(level);
-    return !level->is_lua;
+    if (level->is_lua) {
+        lua_getinfo(L, "l", &ar);
+        read(level);
+    }
+    return true;
 }
 
 static bool next(cprof__level *level)
 {
     level->number += 1 + level->tail_calls;
-    level->at -= CALLINFO_SIZE;
+    level->at -= CPROF__CI_BYTES;
     if (level->at <= level->base) {
         return false;
     }

@@ -19,7 +19,6 @@
 #define PC_AT 32
 #define TAIL_BIT (1u << 5)
 #endif
-#define PREVIOUS_AT 16
 
 /* The low bits of a value's tag, and a Lua function's. */
 #define TAG_AT 8
@@ -50,8 +49,8 @@ static bool first(lua_State *L, cprof__level *level)
 
 static bool next(cprof__level *level)
 {
-    const char *outer = cprof__pointer_at(level->at + PREVIOUS_AT);
-    if (!outer || !cprof__pointer_at(outer + PREVIOUS_AT)) {
+    const char *outer = cprof__pointer_at(level->at + CPROF__CI_PREVIOUS_AT);
+    if (!outer || !cprof__pointer_at(outer + CPROF__CI_PREVIOUS_AT)) {
         return false;
     }
     level->at = outer;

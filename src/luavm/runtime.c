@@ -7,6 +7,7 @@
  */
 #include "luavm/runtime.h"
 
+#include "luavm/pucsignal.h"
 #include "luavm/walk.h"
 
 #if LUA_VERSION_NUM >= 504
@@ -44,12 +45,17 @@ static const void *const entries[] = {
 
 #define ENTRY_COUNT (sizeof entries / sizeof entries[0])
 
+static const char *const activities[] = {"gc", NULL};
+
 const cprof_vm cprof__lua_vm = {
     .struct_size = sizeof cprof__lua_vm,
     .name = CPROF__LUA_NAME,
     .entry_points = entries,
     .entry_point_count = ENTRY_COUNT,
     .walk = cprof__lua_walk,
+    .look = cprof__puc_look,
+    .request = cprof__puc_request,
+    .activities = activities,
 };
 
 bool cprof__lua_entered(const cprof_vm_native *native, size_t limit)

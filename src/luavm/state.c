@@ -13,9 +13,11 @@
  */
 #include "luavm/state.h"
 
+#include "base/alloc.h"
 #include "luavm/functions.h"
 #include "luavm/levels.h"
 #include "luavm/names.h"
+#include "luavm/pucsignal.h"
 #include "luavm/runtime.h"
 
 #include <string.h>
@@ -149,7 +151,10 @@ static void end_block(cprof__luavm *vm, lua_State *L)
 {
     cprof_vm_state *state = vm->state;
     vm->state = NULL;
+    cprof__puc_delist(vm);
     cprof_vm_detach(state);
+    cprof__free(vm->puc);
+    vm->puc = NULL;
     cprof__lua_functions_fini(vm);
     cprof__namings_fini(vm);
     lua_getfield(L, LUA_REGISTRYINDEX, CPROF__LUA_ON_DETACH);
@@ -238,6 +243,8 @@ int cprof_lua_attach(lua_State *L)
     }
     if (status == 0) {
         cprof__lua_functions_init(vm);
+        vm->puc = cprof__calloc(1, sizeof *vm->puc);
+        cprof__puc_enlist(vm, L);
     }
     return status;
 }

@@ -57,6 +57,7 @@ typedef struct cprof__luavm {
     int sentinel_ref;                   /* registry: the metatable of sentinels */
     int spare_ref;                      /* registry: the next sentinel, or false */
     struct cprof__namings *namings;     /* functions whose names are not settled */
+    struct cprof__puc *puc;             /* pucsignal.h; NULL: no memory, or not PUC Lua */
 } cprof__luavm;
 
 /* Names are cut where they are longer than this, with their 0. */

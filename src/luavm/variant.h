@@ -12,6 +12,21 @@
 
 #include <stdbool.h>
 
+/* Where a version's lstate.h and lobject.h put what readers of its records need (levels51.c, levels52.c, pucsignal.c):
+ * the current CallInfo and the first one in a lua_State (5.1), the function's slot and the caller's record in a
+ * CallInfo, the C function in a closure. Each reader is put to the test before it is used. */
+#if LUA_VERSION_NUM == 501
+#define CPROF__CI_AT 40
+#define CPROF__BASE_CI_AT 80
+#define CPROF__CI_BYTES 40
+#define CPROF__CI_FUNC_AT 8
+#define CPROF__CLOSURE_C_AT 32
+#else
+#define CPROF__CI_FUNC_AT 0
+#define CPROF__CI_PREVIOUS_AT 16
+#define CPROF__CLOSURE_C_AT 24
+#endif
+
 #if LUA_VERSION_NUM == 501
 
 #define CPROF__LUA_NAME "Lua 5.1"

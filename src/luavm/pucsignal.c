@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See pucsignal.h. Memory of the VM is read by guarded loads: what looks like a pointer may be none.
+ */
+#define _GNU_SOURCE
+#include "luavm/pucsignal.h"
+
+#include "luavm/puclayout.h"
+#include "luavm/runtime.h"
+
+#include <stdatomic.h>
+#include <ucontext.h>
+
+#define TAG_AT 8 /* of an object: its type; of a value: likewise */
+#define TAG_MASK 0x3f
+#define TAG_C_CLOSURE 0x26
+#define TAG_C_LIGHT 0x16
+#define IS_C_AT 10
+
+#define RED_ZONE 128
+#define STACK_BYTES_MAX (UINT64_C(256) << 10) /* that are searched where the stack's end is not known */
+#define POINTER_MIN UINT64_C(65536)
+#define POINTER_MAX (UINT64_C(1) << 47)
+
+/* ---- The attached states, by their global_State ---- */
+
+#define STATES_MAX 4096u /* a power of two */
+
+static struct listed {
+    _Atomic uint64_t global; /* 0: never used; 1: free again */
+    _Atomic(cprof__luavm *) vm;
+} listed[STATES_MAX];
+
+static uint32_t slot_of(uint64_t global)
+{
+    return (uint32_t)(global * UINT64_C(0x9e3779b97f4a7c15) >> 52) & (STATES_MAX - 1);
+}
+
+static cprof__luavm *find_state(uint64_t global)
+{
+    uint32_t slot = slot_of(global);
+    for (uint32_t i = 0; i < STATES_MAX; i++, slot = (slot + 1) & (STATES_MAX - 1)) {
+        uint64_t found = atomic_load_explicit(&listed[slot].global, memory_order_acquire);
+        if (found == global) {
+            return atomic_load_explicit(&listed[slot].vm, memory_order_acquire);
+        }
+        if (!found) {
+            break;
+        }
+    }
+    return NULL;
+}
+
+static uint64_t global_of(const lua_State *L)
+{
+    uint64_t word;
+    __builtin_memcpy(&word, (const char *)L + cprof__puc_layout_known()->global_at, sizeof word);
+    return word;
+}
+
+cprof__luavm *cprof__puc_state_of(lua_State *L)
+{
+    return cprof__puc_layout_known()->known ? find_state(global_of(L)) : NULL;
+}
+
+void cprof__puc_enlist(cprof__luavm *vm, lua_State *L)
+{
+    if (!vm->puc || !cprof__puc_layout_learn()->known) {
+        return;
+    }
+    uint64_t global = global_of(L);
+    uint32_t slot = slot_of(global);
+    for (uint32_t i = 0; i < STATES_MAX; i++, slot = (slot + 1) & (STATES_MAX - 1)) {
+        uint64_t found = atomic_load(&listed[slot].global);
+        /* Claimed by a value that no state has, then given its own, so that no reader sees half of it. */
+        if (found <= 1 && atomic_compare_exchange_strong(&listed[slot].global, &found, 2)) {
+            atomic_store(&listed[slot].vm, vm);
+            atomic_store(&listed[slot].global, global);
+            return;
+        }
+    }
+}
+
+void cprof__puc_delist(cprof__luavm *vm)
+{
+    for (uint32_t i = 0; i < STATES_MAX; i++) {
+        if (atomic_load_explicit(&listed[i].vm, memory_order_relaxed) == vm) {
+            atomic_store(&listed[i].vm, NULL);
+            atomic_store(&listed[i].global, 1);
+        }
+    }
+}
+
+/* ---- Looking ---- */
+
+typedef struct search {
+    const cprof_vm_signal *signal;
+    const cprof__puc_layout *layout;
+    uint64_t low, high; /* the stack that is searched */
+    uint64_t thread, error_jmp, rejected;
+    uint64_t unprotected; /* a main thread that runs without any protected call */
+    cprof__luavm *vm;
+} search;
+
+/* Whether WORD is a thread that runs further in than the one found. */
+static void consider(search *s, uint64_t word)
+{
+    uint64_t global, tag, error_jmp;
+    if ((word & 7) || word < POINTER_MIN || word >= POINTER_MAX || (word >= s->low && word < s->high) ||
+        word == s->thread || word == s->rejected) {
+        return;
+    }
+    s->rejected = word;
+    if (!s->signal->load(word + s->layout->global_at, &global) || global < POINTER_MIN || (global & 7)) {
+        return;
+    }
+    cprof__luavm *vm = find_state(global);
+    if (!vm || !s->signal->load(word + TAG_AT, &tag) || (tag & 0xff) != LUA_TTHREAD ||
+        !s->signal->load(word + s->layout->error_jmp_at, &error_jmp)) {
+        return;
+    }
+    if (error_jmp > s->low && error_jmp < s->high && (!s->thread || error_jmp < s->error_jmp)) {
+        s->thread = word;
+        s->error_jmp = error_jmp;
+        s->vm = vm;
+    } else if (!error_jmp && word == (uint64_t)(uintptr_t)vm->main && !s->unprotected) {
+        s->unprotected = word;
+    }
+}
+
+static bool find_thread(search *s, const ucontext_t *context)
+{
+    static const int registers[] = {REG_RBX, REG_R12, REG_R13, REG_R14, REG_R15, REG_RBP, REG_RDI,
+                                    REG_RSI, REG_RDX, REG_RCX, REG_RAX, REG_R8,  REG_R9};
+    const greg_t *gregs = context->uc_mcontext.gregs;
+    uint64_t sp = (uint64_t)gregs[REG_RSP], word;
+    s->low = (sp - RED_ZONE) & ~UINT64_C(7);
+    s->high = s->signal->stack_high ? s->signal->stack_high : sp + STACK_BYTES_MAX;
+    for (size_t i = 0; i < sizeof registers / sizeof registers[0]; i++) {
+        consider(s, (uint64_t)gregs[registers[i]]);
+    }
+    /* What runs further in than what was found lies before its protected call. */
+    for (uint64_t at = s->low; at < (s->thread ? s->error_jmp : s->high); at += 8) {
+        if (!s->signal->load(at, &word)) {
+            break;
+        }
+        consider(s, word);
+    }
+    if (!s->thread && s->unprotected) {
+        s->thread = s->unprotected;
+        s->error_jmp = 0;
+        s->vm = ((void)s->signal->load(s->thread + s->layout->global_at, &word), find_state(word));
+    }
+    return s->thread && s->vm;
+}
+
+/* The start of the C function whose closure or value lies at SLOT, 0 where it is a Lua function. *FUNCTION gets the
+ * value. */
+static uint64_t c_function(const cprof_vm_signal *signal, uint64_t slot, uint64_t *function)
+{
+    uint64_t tag, value, head, entry = 0;
+    *function = 0;
+    if (!signal->load(slot, &value) || !signal->load(slot + TAG_AT, &tag)) {
+        return 0;
+    }
+    *function = value;
+#if LUA_VERSION_NUM == 501
+    bool is_c = (tag & 0xff) == LUA_TFUNCTION && signal->load(value + TAG_AT, &head) &&
+                (head >> (IS_C_AT - TAG_AT) * 8 & 0xff);
+#else
+    (void)head;
+    if ((tag & TAG_MASK) == TAG_C_LIGHT) {
+        return value;
+    }
+    bool is_c = (tag & TAG_MASK) == TAG_C_CLOSURE;
+#endif
+    return is_c && signal->load(value + CPROF__CLOSURE_C_AT, &entry) ? entry : 0;
+}
+
+/* Where the thread is: its CallInfo (its number, in 5.1, whose records move), the caller's, the protected call, the
+ * function. */
+static bool read_place(const search *s, cprof_vm_moment *moment)
+{
+    uint64_t ci, slot;
+    if (!s->signal->load(s->thread + s->layout->ci_at, &ci)) {
+        return false;
+    }
+#if LUA_VERSION_NUM == 501
+    uint64_t base;
+    if (!s->signal->load(s->thread + CPROF__BASE_CI_AT, &base) || ci < base) {
+        return false;
+    }
+    moment->place[0] = (ci - base) / CPROF__CI_BYTES;
+    moment->place[1] = moment->place[0] - 1;
+#else
+    moment->place[0] = ci;
+    if (!s->signal->load(ci + CPROF__CI_PREVIOUS_AT, &moment->place[1])) {
+        return false;
+    }
+#endif
+    moment->place[2] = s->error_jmp;
+    if (!s->signal->load(ci + CPROF__CI_FUNC_AT, &slot)) {
+        return false;
+    }
+    uint64_t entry = c_function(s->signal, slot, &moment->place[3]);
+    /* A record that was just begun may still name a function that was called before: only one that is on the
+     * native stack runs. */
+    for (size_t i = 0; entry && i < s->signal->count; i++) {
+        if (s->signal->start(s->signal->pcs[i]) == entry) {
+            moment->entry = entry;
+            break;
+        }
+    }
+    return true;
+}
+
+/* Whether the collector is at work, called by the VM or by the API. */
+static bool collects(const cprof_vm_signal *signal, const cprof__puc_layout *layout)
+{
+    for (size_t i = 0; i < signal->count; i++) {
+        uint64_t start = signal->start(signal->pcs[i]);
+        for (const uint64_t *collector = layout->collectors; start && *collector; collector++) {
+            if (*collector == start) {
+                return true;
+            }
+        }
+        const cprof_vm_native one = {&signal->pcs[i], &start, 1};
+        if (start == layout->interpreter || cprof__lua_entered(&one, 1)) {
+            return false;
+        }
+    }
+    return false;
+}
+
+int cprof__puc_look(const cprof_vm_signal *signal, cprof_vm_moment *moment)
+{
+    search s = {.signal = signal, .layout = cprof__puc_layout_known()};
+    if (!s.layout->known || !find_thread(&s, signal->context) || !read_place(&s, moment)) {
+        return 0;
+    }
+    moment->state = s.vm;
+    moment->running = (void *)(uintptr_t)s.thread;
+    moment->activity = collects(signal, s.layout) ? CPROF__LUA_GC : 0;
+    /* In the middle of setting a hook, the next one would be mixed with it. */
+    if (signal->start(signal->pcs[0]) == (uint64_t)(uintptr_t)lua_sethook) {
+        moment->running = NULL;
+    }
+    return 1;
+}
+
+/* ---- Asking ---- */
+
+int *cprof__puc_left(lua_State *L)
+{
+    return (int *)((char *)L + cprof__puc_layout_known()->hook_count_at);
+}
+
+cprof__armed *cprof__puc_armed(cprof__puc *puc, const lua_State *L)
+{
+    for (int i = 0; i < CPROF__ARMED_MAX; i++) {
+        if (puc->armed[i].thread == L) {
+            return &puc->armed[i];
+        }
+    }
+    return NULL;
+}
+
+static cprof__armed *new_entry(cprof__puc *puc, const lua_State *L)
+{
+    cprof__armed *entry = cprof__puc_armed(puc, L); /* of a thread that lay here before */
+    if (!entry) {
+        entry = cprof__puc_armed(puc, NULL);
+    }
+    return entry ? entry : &puc->armed[puc->next++ % CPROF__ARMED_MAX];
+}
+
+/* A host's hook is given the events that it wants, but for counts, which are counted for it. */
+#define EVENTS_PASSED_ON (LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE)
+
+int cprof__puc_request(const cprof_vm_moment *moment, uint64_t ticket)
+{
+    cprof__luavm *vm = moment->state;
+    lua_State *L = moment->running;
+    if (!L || !vm->puc) {
+        return 0;
+    }
+    vm->puc->asked = *moment;
+    vm->puc->ticket = ticket;
+    if (lua_gethook(L) == cprof__puc_hook) {
+        return 1;
+    }
+    cprof__armed *entry = new_entry(vm->puc, L);
+    *entry = (cprof__armed){L, lua_gethook(L), lua_gethookmask(L), lua_gethookcount(L), *cprof__puc_left(L)};
+    vm->puc->last = *entry;
+    /* The return of the C function that runs comes before the next instruction, and may be the last that is seen of
+     * its caller (return f()). */
+    lua_sethook(L, cprof__puc_hook, (entry->mask & EVENTS_PASSED_ON) | LUA_MASKCOUNT | LUA_MASKRET, 1);
+    return 1;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Samples of PUC Lua: what runs in the signal handler, and the hook that is the safepoint.
+ *
+ * In the handler the coroutine that runs is found on the native stack itself: whatever the VM does, it has the
+ * lua_State at hand, in registers and stack words. A word counts where it points to a thread of an attached state
+ * whose innermost protected call (its errorJmp) lies on this very stack; of those the innermost one runs. A suspended
+ * or dead coroutine has none. Then a hook is set for its next instruction or return (lua_sethook is the one function
+ * of Lua's API that may be called so); the hook puts back what was there before, walks, and is gone.
+ */
+#ifndef CPROF_LUAVM_PUCSIGNAL_H
+#define CPROF_LUAVM_PUCSIGNAL_H
+
+#include "luavm/state.h"
+
+/* How many threads may have our hook at a time: one that is suspended before it comes to run keeps it. */
+#define CPROF__ARMED_MAX 64
+
+/* A thread with our hook, and what was there before. */
+typedef struct cprof__armed {
+    lua_State *thread; /* NULL: free */
+    lua_Hook hook;
+    int mask, count, left; /* LEFT: instructions until the host's count hook */
+} cprof__armed;
+
+/* Of a state. Written by the thread that runs it, in the handler too. */
+typedef struct cprof__puc {
+    cprof__armed armed[CPROF__ARMED_MAX];
+    cprof__armed last; /* for threads that were made while their maker had our hook, which they inherit */
+    uint32_t next;     /* the entry to use where none is free */
+    uint64_t ticket;   /* of the safepoint that is asked for; 0: none */
+    cprof_vm_moment asked;
+} cprof__puc;
+
+/* Of cprof_vm. Signals: safe. */
+int cprof__puc_look(const cprof_vm_signal *signal, cprof_vm_moment *moment);
+int cprof__puc_request(const cprof_vm_moment *moment, uint64_t ticket);
+
+/* Lets VM, which L belongs to, be found by signals; where there is no room or no memory, it is not. */
+void cprof__puc_enlist(cprof__luavm *vm, lua_State *L);
+void cprof__puc_delist(cprof__luavm *vm);
+
+/* The state that L belongs to, or NULL. Signals: safe. */
+cprof__luavm *cprof__puc_state_of(lua_State *L);
+
+/* The hook (puchook.c). */
+void cprof__puc_hook(lua_State *L, lua_Debug *ar);
+
+/* Instructions until the count hook of L. */
+int *cprof__puc_left(lua_State *L);
+
+/* The entry of L among the armed ones, or NULL. Signals: safe. */
+cprof__armed *cprof__puc_armed(cprof__puc *puc, const lua_State *L);
+
+/* The hook, mask and count that L has but for ours. */
+cprof__armed cprof__puc_host_hook(lua_State *L);
+
+#endif
