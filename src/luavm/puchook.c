@@ -15,31 +15,45 @@ static uint64_t word_at(const void *base, size_t at)
     return word;
 }
 
+/* A C function may have called Lua code before an event could be seen. */
+#define CALLERS_MAX 16
+
+/* How many frames of L lie between the place THEN and NOW, which it has called; -1 where it has not. */
+#if LUA_VERSION_NUM == 501
+static int calls_between(uint64_t then, uint64_t now)
+{
+    return now > then && now - then <= CALLERS_MAX ? (int)(now - then) : -1;
+}
+#else
+static int calls_between(uint64_t then, uint64_t now)
+{
+    for (int level = 1; level <= CALLERS_MAX && now; level++) {
+        now = word_at((const void *)(uintptr_t)now, CPROF__CI_PREVIOUS_AT);
+        if (now == then) {
+            return level;
+        }
+    }
+    return -1;
+}
+#endif
+
 /* How many frames of L came after the moment that the safepoint was asked for; -1 where what ran then is gone. */
 static int frames_since(const cprof_vm_moment *then, lua_State *L, const lua_Debug *ar)
 {
-    if (then->running != L) {
-        return -1;
-    }
 #if LUA_VERSION_NUM == 501
-    uint64_t now = (uint64_t)ar->i_ci, caller = now - 1;
     if (ar->event == LUA_HOOKTAILRET) {
         return -1;
     }
-#else
-    uint64_t now = (uint64_t)(uintptr_t)ar->i_ci, caller = word_at(ar->i_ci, CPROF__CI_PREVIOUS_AT);
 #endif
-    if (caller == then->place[0]) {
-        return 1; /* it has called somebody */
-    }
-    if (word_at(L, cprof__puc_layout_known()->error_jmp_at) != then->place[2]) {
-        return -1;
-    }
-    if (now == then->place[0]) {
+    uint64_t now = (uint64_t)ar->i_ci;
+    /* What has returned unseen (by an error, or while hooks were off for a finalizer) was called by this one. */
+    if (now == then->place[1]) {
         return 0;
     }
-    /* A Lua function that has just returned is credited to its caller; a C function is seen when it returns. */
-    return now == then->place[1] && !then->entry ? 0 : -1;
+    if (now == then->place[0]) {
+        return word_at(L, cprof__puc_layout_known()->error_jmp_at) == then->place[2] ? 0 : -1;
+    }
+    return calls_between(then->place[0], now);
 }
 
 /* Gives L back the hook of ENTRY, less USED instructions. Returns whether the host's count hook is due. */

@@ -177,6 +177,16 @@ static uint64_t c_function(const cprof_vm_signal *signal, uint64_t slot, uint64_
     return is_c && signal->load(value + CPROF__CLOSURE_C_AT, &entry) ? entry : 0;
 }
 
+/* The place of the function that starts at ENTRY. */
+static size_t place_of(const cprof_vm_signal *signal, uint64_t entry)
+{
+    size_t i = 0;
+    while (i < signal->count && signal->start(signal->pcs[i]) != entry) {
+        i++;
+    }
+    return i;
+}
+
 /* Where the thread is: its CallInfo (its number, in 5.1, whose records move), the caller's, the protected call, the
  * function. */
 static bool read_place(const search *s, cprof_vm_moment *moment)
@@ -205,27 +215,32 @@ static bool read_place(const search *s, cprof_vm_moment *moment)
     uint64_t entry = c_function(s->signal, slot, &moment->place[3]);
     /* A record that was just begun may still name a function that was called before: only one that is on the
      * native stack runs. */
-    for (size_t i = 0; entry && i < s->signal->count; i++) {
-        if (s->signal->start(s->signal->pcs[i]) == entry) {
-            moment->entry = entry;
-            break;
-        }
+    if (entry && place_of(s->signal, entry) < s->signal->count) {
+        moment->entry = entry;
     }
     return true;
 }
 
-/* Whether the collector is at work, called by the VM or by the API. */
-static bool collects(const cprof_vm_signal *signal, const cprof__puc_layout *layout)
+static bool is_collector(const cprof__puc_layout *layout, uint64_t start)
 {
-    for (size_t i = 0; i < signal->count; i++) {
+    const uint64_t *collector = layout->collectors;
+    while (*collector && *collector != start) {
+        collector++;
+    }
+    return *collector != 0;
+}
+
+/* Whether the collector is at work from frame I outward, before the API: called by the VM or by the API, or, further
+ * out, calling a finalizer. */
+static bool collects(const cprof_vm_signal *signal, const cprof__puc_layout *layout, size_t i)
+{
+    for (; i < signal->count; i++) {
         uint64_t start = signal->start(signal->pcs[i]);
-        for (const uint64_t *collector = layout->collectors; start && *collector; collector++) {
-            if (*collector == start) {
-                return true;
-            }
+        if (start && is_collector(layout, start)) {
+            return true;
         }
         const cprof_vm_native one = {&signal->pcs[i], &start, 1};
-        if (start == layout->interpreter || cprof__lua_entered(&one, 1)) {
+        if (cprof__lua_entered(&one, 1)) {
             return false;
         }
     }
@@ -240,7 +255,9 @@ int cprof__puc_look(const cprof_vm_signal *signal, cprof_vm_moment *moment)
     }
     moment->state = s.vm;
     moment->running = (void *)(uintptr_t)s.thread;
-    moment->activity = collects(signal, s.layout) ? CPROF__LUA_GC : 0;
+    bool gc = collects(signal, s.layout, 0) ||
+              (moment->entry && collects(signal, s.layout, place_of(signal, moment->entry)));
+    moment->activity = gc ? CPROF__LUA_GC : 0;
     /* In the middle of setting a hook, the next one would be mixed with it. */
     if (signal->start(signal->pcs[0]) == (uint64_t)(uintptr_t)lua_sethook) {
         moment->running = NULL;

@@ -80,11 +80,10 @@ static size_t weave_segments(cprof__merged *merged, const cprof_vm_native *nativ
     return from;
 }
 
-/* Whether the frames that the safepoint told begin where the sample was: in the native function that ran. */
-static bool fits(const cprof__sample *sample, const cprof__vm_frames *vm)
+/* Whether VM begins with the native function that ran; else that has returned unseen, and its caller is first. */
+static bool begins_with(const cprof__vm_frames *vm, uint64_t entry)
 {
-    return vm && vm->count && vm->segments[0].count &&
-           (!sample->entry || vm->segments[0].frames[0].entry == sample->entry);
+    return vm->segments[0].count && vm->segments[0].frames[0].entry == entry;
 }
 
 static size_t weave_vm(cprof__merged *merged, const cprof_vm_native *native, const cprof__sample *sample,
@@ -93,11 +92,12 @@ static size_t weave_vm(cprof__merged *merged, const cprof_vm_native *native, con
     if (collecting(kind, sample->activity))
         push_special(merged, "[gc]");
     size_t called = sample->entry ? push_called(merged, native, kind, sample->entry) : native->count;
-    if (fits(sample, vm))
+    bool known = vm && vm->count;
+    if (called < native->count && !(known && begins_with(vm, sample->entry)))
+        cprof__merge_push(merged, native->pcs[called++]);
+    if (known)
         return weave_segments(merged, native, called < native->count ? called : 0, vm);
     *unresolved = true;
-    if (called < native->count)
-        cprof__merge_push(merged, native->pcs[called]);
     push_special(merged, "[lua: no safepoint]");
     return outside(native, kind);
 }
