@@ -291,6 +291,18 @@ static cprof__armed *new_entry(cprof__puc *puc, const lua_State *L)
     return entry ? entry : &puc->armed[puc->next++ % CPROF__ARMED_MAX];
 }
 
+/* Where the last signal came just as the interpreter was counting an instruction for the host's hook, what it then
+ * stored is what is left for the host, and not our 1. */
+static void arm_again(cprof__puc *puc, lua_State *L)
+{
+    cprof__armed *entry = cprof__puc_armed(puc, L);
+    int *left = cprof__puc_left(L);
+    if (entry && *left > 1) {
+        entry->left = *left;
+        *left = 1;
+    }
+}
+
 /* A host's hook is given the events that it wants, but for counts, which are counted for it. */
 #define EVENTS_PASSED_ON (LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE)
 
@@ -304,6 +316,7 @@ int cprof__puc_request(const cprof_vm_moment *moment, uint64_t ticket)
     vm->puc->asked = *moment;
     vm->puc->ticket = ticket;
     if (lua_gethook(L) == cprof__puc_hook) {
+        arm_again(vm->puc, L);
         return 1;
     }
     cprof__armed *entry = new_entry(vm->puc, L);

@@ -54,10 +54,15 @@ static bool same_moment(const cprof_vm_moment *a, const cprof_vm_moment *b)
            memcmp(a->place, b->place, sizeof a->place) == 0;
 }
 
+/* The number of the safepoint to come. Where the VM runs its own code it should have been there already, so it is
+ * asked once more. */
 static uint32_t request(cprof__tracked *t, const cprof_vm *vm, const cprof_vm_moment *moment)
 {
-    if (t->is_asked && same_moment(&t->asked, moment))
+    if (t->is_asked && same_moment(&t->asked, moment)) {
+        if (!moment->entry)
+            (void)vm->request(moment, (uint64_t)t->sampled.index << 32 | t->requests);
         return t->requests;
+    }
     uint32_t number = t->requests + 1 ? t->requests + 1 : 1;
     t->requests = number;
     t->asked = *moment;
