@@ -77,7 +77,7 @@ cprof.set_prof_stack_depth = core.set_prof_stack_depth
 -- Any number of recordings run at once. A recording runs until it is stopped or the state is closed; dropping the handle
 -- stops nothing.
 -- @function start_cpu_profile
--- @tparam[opt] table options `hz` (samples a second of CPU time, 1 to 4000; 100), `output` (a file that is written when
+-- @tparam[opt] table options `hz` (samples a second of CPU time, 1 to 4000; 100), `output` (a file written when
 --   the recording stops, or the process exits or is ended by SIGINT or SIGTERM; "%p" in it is the process's id), `mode`
 --   ("cpu", or "wall": threads that wait are sampled too), `engine` ("perf", "timer" or "monotonic"; by default the
 --   first of these that the system allows)

@@ -13,8 +13,11 @@
 #include "base/output.h"
 #include "core/code.h"
 #include "core/instance.h"
+#include "core/stacks.h"
 #include "core/vm.h"
+#include "core/vmcode.h"
 #include "sampler/collector.h"
+#include "sampler/newthreads.h"
 #include "sampler/safepoint.h"
 #include "sigsafe/fault.h"
 
@@ -57,23 +60,68 @@ static void add_thread(cprof__tracked *thread)
         cprof__recording_add_thread(r, thread, 0);
 }
 
+static void forget_thread(const cprof__tracked *thread)
+{
+    for (cprof_recording *r = recordings; r; r = r->next)
+        cprof__recording_drop_thread(r, thread);
+}
+
 static void drop_thread(cprof__tracked *thread)
 {
     cprof__collect_thread(thread, recordings, true);
-    for (cprof_recording *r = recordings; r; r = r->next)
-        cprof__recording_drop_thread(r, thread);
+    forget_thread(thread);
 }
 
 static void look_around(void)
 {
     bool changed = false;
-    if (cprof__code_refresh(&changed) == 0 && changed)
+    if (cprof__code_refresh(&changed) == 0 && changed) {
         (void)cprof__code_load_all();
+        cprof__newthreads_watch();
+    }
     cprof__fault_guard_check();
     if (cprof__handler_install(cprof__code_current(), cprof__vm_signal) != 0)
         handler_replaced = true;
     (void)cprof__threads_scan(&rates, collector_tid, add_thread, drop_thread);
     cprof__collect(recordings, false);
+}
+
+int cprof__cpu_thread_begins(void)
+{
+    cprof__lock_take(&lock);
+    bool begun = recordings && cprof__threads_begin(&rates, add_thread);
+    cprof__lock_give(&lock);
+    return begun;
+}
+
+/* The time since the last sample stands under the thread's function, in a frame that says what it is. */
+static void credit_rest(const cprof__tracked *thread, void *(*start)(void *))
+{
+    uint64_t now_ns = cprof__threads_cpu_ns(thread);
+    uint64_t at_ns = atomic_load(&thread->sampled.events[CPROF__SOURCE_CPU].at_ns);
+    const uint64_t frames[] = {cprof__vmcode_special("[not sampled]"), (uint64_t)(uintptr_t)start};
+    if (!rates.period_ns[CPROF__SOURCE_CPU] || now_ns <= at_ns || !frames[0])
+        return;
+    const cprof__credit credit = {.thread = thread,
+                                  .at_ns = now_ns,
+                                  .weight_ns = now_ns - at_ns,
+                                  .stack = cprof__stacks_intern(frames, 2, 0)};
+    for (cprof_recording *r = recordings; r; r = r->next)
+        if (r->source == CPROF__SOURCE_CPU)
+            cprof__recording_rest(r, &credit);
+}
+
+void cprof__cpu_thread_ends(void *(*start)(void *))
+{
+    cprof__lock_take(&lock);
+    cprof__tracked *thread = cprof__threads_find(gettid());
+    if (thread) {
+        cprof__collect_thread(thread, recordings, true);
+        credit_rest(thread, start);
+        forget_thread(thread);
+        cprof__threads_end(thread);
+    }
+    cprof__lock_give(&lock);
 }
 
 void cprof__cpu_wake(void)
@@ -180,7 +228,9 @@ static void apply_rates(void)
     }
     if (recordings) {
         (void)cprof__threads_scan(&rates, collector_tid, add_thread, drop_thread);
+        cprof__newthreads_watch();
     } else {
+        cprof__newthreads_unwatch();
         cprof__handler_remove();
         cprof__fault_guard_off();
     }

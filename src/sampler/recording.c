@@ -78,14 +78,32 @@ void cprof__recording_drop_thread(cprof_recording *r, const cprof__tracked *thre
 
 /* ---- Samples ---- */
 
-void cprof__recording_credit(cprof_recording *r, const cprof__credit *credit)
+/* How much of CREDIT is the recording's, and where its thread is noted. */
+static uint64_t accept(cprof_recording *r, const cprof__credit *credit, cprof__recorded_thread **place)
 {
-    cprof__recorded_thread *place = place_of(r, credit->thread->sampled.index);
-    if (!place || place->serial != credit->thread->serial || credit->at_ns <= place->begin_ns)
-        return;
-    uint64_t own_ns = credit->at_ns - place->begin_ns;
+    *place = place_of(r, credit->thread->sampled.index);
+    if (!*place || (*place)->serial != credit->thread->serial || credit->at_ns <= (*place)->begin_ns)
+        return 0;
+    uint64_t own_ns = credit->at_ns - (*place)->begin_ns;
     uint64_t weight_ns = credit->weight_ns < own_ns ? credit->weight_ns : own_ns;
     r->credited_ns += weight_ns;
+    return weight_ns;
+}
+
+void cprof__recording_rest(cprof_recording *r, const cprof__credit *credit)
+{
+    cprof__recorded_thread *place;
+    uint64_t weight_ns = accept(r, credit, &place);
+    if (weight_ns)
+        add(r, credit->stack, credit->labels, 0, weight_ns);
+}
+
+void cprof__recording_credit(cprof_recording *r, const cprof__credit *credit)
+{
+    cprof__recorded_thread *place;
+    uint64_t weight_ns = accept(r, credit, &place);
+    if (!weight_ns)
+        return;
     place->last_stack = credit->stack;
     place->last_labels = credit->labels;
     place->kept_ns += weight_ns;

@@ -59,6 +59,9 @@ void cprof__recording_drop_thread(cprof_recording *recording, const cprof__track
 
 void cprof__recording_credit(cprof_recording *recording, const cprof__credit *credit);
 
+/* The same for the time between a thread's last sample and its end, which no signal has seen. */
+void cprof__recording_rest(cprof_recording *recording, const cprof__credit *credit);
+
 /* Closes the accounts, and makes the snapshot. COLLECTOR_NS is the CPU time of the collector so far. Returns: 0,
  * CPROF_ENOMEM. */
 int cprof__recording_end(cprof_recording *recording, uint64_t collector_ns);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define RING_WORDS 8192u
+#define SPARE_RINGS_MAX 32u
 
 static cprof__tracked *threads; /* sorted by nothing: a process has few, and they are looked through seldom */
 static uint32_t serials, next_index;
@@ -24,7 +25,7 @@ cprof__tracked *cprof__threads_first(void)
     return threads;
 }
 
-static cprof__tracked *find(pid_t tid)
+cprof__tracked *cprof__threads_find(pid_t tid)
 {
     cprof__tracked *thread = threads;
     while (thread && atomic_load_explicit(&thread->sampled.tid, memory_order_relaxed) != tid)
@@ -53,18 +54,36 @@ static uint64_t seed(pid_t tid)
     return ((uint64_t)now.tv_nsec << 32 ^ (uint64_t)tid * UINT64_C(0x9e3779b97f4a7c15)) | 1;
 }
 
-/* The record of TID, with its ring. The pages of a ring are there from the beginning: a handler is no place to fault
- * them in. */
+/* Rings of threads that have ended, for the next ones: a new one costs a page fault for each of its pages. */
+static uint64_t *spare_rings[SPARE_RINGS_MAX];
+static uint32_t spare_count;
+
+static uint64_t *take_ring(void)
+{
+    if (spare_count)
+        return spare_rings[--spare_count];
+    void *words =
+        mmap(NULL, RING_WORDS * sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return words == MAP_FAILED ? NULL : words;
+}
+
+static void give_ring(uint64_t *words)
+{
+    if (words && spare_count < SPARE_RINGS_MAX)
+        spare_rings[spare_count++] = words;
+    else if (words)
+        munmap(words, RING_WORDS * sizeof *words);
+}
+
+/* The record of TID, with its ring. */
 static cprof__tracked *add(pid_t tid)
 {
     cprof__tracked *thread = cprof__calloc(1, sizeof *thread);
     if (!thread)
         return NULL;
-    uint64_t *words =
-        mmap(NULL, RING_WORDS * sizeof *words, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (words == MAP_FAILED || !take_index(&thread->sampled.index)) {
-        if (words != MAP_FAILED)
-            munmap(words, RING_WORDS * sizeof *words);
+    uint64_t *words = take_ring();
+    if (!words || !take_index(&thread->sampled.index)) {
+        give_ring(words);
         cprof__free(thread);
         return NULL;
     }
@@ -94,7 +113,7 @@ static void release(cprof__tracked *thread)
     for (int i = 0; i < CPROF__SOURCES; i++)
         close_event(thread, (enum cprof__source)i);
     cprof__handler_withdraw(&thread->sampled);
-    munmap(thread->sampled.ring.words, RING_WORDS * sizeof(uint64_t));
+    give_ring(thread->sampled.ring.words);
     cprof__free(thread->scratch);
     cprof__free(thread->waiting);
     cprof__free(thread);
@@ -170,7 +189,7 @@ int cprof__threads_scan(const cprof__rates *rates, pid_t skip_tid, void (*new)(c
         pid_t tid = (pid_t)strtol(entry->d_name, NULL, 10);
         if (tid <= 0 || tid == skip_tid)
             continue;
-        cprof__tracked *thread = find(tid);
+        cprof__tracked *thread = cprof__threads_find(tid);
         if (!thread) {
             thread = add(tid);
             if (thread)
@@ -187,6 +206,30 @@ int cprof__threads_scan(const cprof__rates *rates, pid_t skip_tid, void (*new)(c
     closedir(directory);
     drop_gone(gone);
     return error;
+}
+
+cprof__tracked *cprof__threads_begin(const cprof__rates *rates, void (*new)(cprof__tracked *thread))
+{
+    cprof__tracked *thread = cprof__threads_find(gettid());
+    if (thread)
+        return NULL; /* the collector was quicker */
+    thread = add(gettid());
+    if (!thread)
+        return NULL;
+    new (thread);
+    atomic_store(&thread->sampled.events[CPROF__SOURCE_CPU].at_ns, 1);
+    (void)open_events(thread, rates);
+    return thread;
+}
+
+void cprof__threads_end(cprof__tracked *thread)
+{
+    cprof__tracked **link = &threads;
+    while (*link && *link != thread)
+        link = &(*link)->next;
+    if (*link)
+        *link = thread->next;
+    release(thread);
 }
 
 void cprof__threads_close(enum cprof__source source, bool over)

@@ -41,6 +41,16 @@ typedef struct cprof__rates {
 int cprof__threads_scan(const cprof__rates *rates, pid_t skip_tid, void (*new)(cprof__tracked *thread),
                         void (*gone)(cprof__tracked *thread));
 
+/* The calling thread, which has just begun, is sampled from now on, with all of its time. Returns NULL where it cannot
+ * be. */
+cprof__tracked *cprof__threads_begin(const cprof__rates *rates, void (*new)(cprof__tracked *thread));
+
+/* The record of the thread with TID, or NULL. */
+cprof__tracked *cprof__threads_find(pid_t tid);
+
+/* THREAD, the calling one, ends: frees its record. */
+void cprof__threads_end(cprof__tracked *thread);
+
 /* Closes all events of SOURCE. OVER: when it is opened again, what has passed until then is nobody's. */
 void cprof__threads_close(enum cprof__source source, bool over);
 
