@@ -7,7 +7,7 @@
 #ifndef CPROF_HTTP_ROUTES_H
 #define CPROF_HTTP_ROUTES_H
 
-#include "http/buffer.h"
+#include "http/response.h"
 
 #define CPROF__HTTP_BODY_BYTES_MAX ((size_t)1 << 20)
 
@@ -20,25 +20,8 @@ typedef struct cprof__request {
     bool body_too_large; /* there was more than CPROF__HTTP_BODY_BYTES_MAX */
 } cprof__request;
 
-typedef struct cprof__header {
-    const char *name;
-    char *value;
-} cprof__header;
-
-typedef struct cprof__response {
-    int status;
-    cprof__header headers[5];
-    size_t header_count;
-    cprof__buffer body;
-} cprof__response;
-
 /* Answers REQUEST; a HEAD as a GET (the body is then not to be sent). Never fails: what goes wrong is the
  * answer. Owns: the caller frees the answer with cprof__response_fini, or takes its body away before. */
 void cprof__routes_answer(const cprof__request *request, cprof__response *response);
-
-void cprof__response_fini(cprof__response *response);
-
-/* The value of the header NAME, or NULL. */
-const char *cprof__response_header(const cprof__response *response, const char *name);
 
 #endif

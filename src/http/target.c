@@ -8,6 +8,7 @@
 #include "base/error.h"
 
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -110,4 +111,12 @@ int cprof__target_query(const cprof__target *target, const char *key, char **val
         room[0] = 0;
     *value = room;
     return CPROF_OK;
+}
+
+long long cprof__target_number(const char *text)
+{
+    const char *digits = text + (text[0] == '+' || text[0] == '-');
+    if (digits[0] == 0 || digits[strspn(digits, "0123456789")] != 0)
+        return 0;
+    return strtoll(text, NULL, 10);
 }

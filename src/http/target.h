@@ -23,4 +23,8 @@ void cprof__target_fini(cprof__target *target);
  * with cprof__free. */
 int cprof__target_query(const cprof__target *target, const char *key, char **value);
 
+/* The number that TEXT is, as Go's ParseInt says it even where there was an error: 0 for what is no number,
+ * the largest for what is too large. */
+long long cprof__target_number(const char *text);
+
 #endif
