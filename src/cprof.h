@@ -335,7 +335,9 @@ typedef struct cprof_http_options {
         sizeof(cprof_http_options), NULL, 0                                                                  \
     }
 
-/* Serves /debug/pprof/ from a thread of its own, which touches no Lua state.
+/* Serves /debug/pprof/ from a thread of its own, which touches no Lua state. There, profile?seconds=N&hz=N (and
+ * mode, engine: see cprof_cpu_options) is a CPU profile of the N seconds to come, 30 where none are given; it
+ * ends early when its client goes.
  * Returns: 0; CPROF_EADDRINUSE, CPROF_EINVAL, CPROF_ESYSTEM, CPROF_ENOMEM.
  * Source: https://pkg.go.dev/net/http/pprof */
 CPROF_API int cprof_http_start(const cprof_http_options *options, cprof_http **out);
@@ -343,7 +345,8 @@ CPROF_API int cprof_http_start(const cprof_http_options *options, cprof_http **o
 /* The port that SERVER listens on. */
 CPROF_API int cprof_http_port(const cprof_http *server);
 
-/* Closes the socket, waits for requests under way, and frees SERVER. NULL is fine. */
+/* Closes the socket, waits for requests under way (CPU profiles that are being recorded end now), and frees
+ * SERVER. NULL is fine. */
 CPROF_API void cprof_http_stop(cprof_http *server);
 
 #ifdef __cplusplus

@@ -15,6 +15,7 @@ void cprof__response_fini(cprof__response *response)
     for (size_t i = 0; i < response->header_count; i++)
         cprof__free(response->headers[i].value);
     cprof__buffer_fini(&response->body);
+    cprof_recording_free(response->recording);
     *response = (cprof__response){0};
 }
 

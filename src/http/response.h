@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * An answer to a request as a plain value: status, headers, body. Running out of memory is remembered and settled once, at the end.
+ * An answer to a request as a plain value: status, headers, body, and, where the body is a profile that is
+ * yet to be recorded, the recording. Running out of memory is remembered and settled once, at the end.
  * Threads: one at a time an answer. Signals: unsafe.
  */
 #ifndef CPROF_HTTP_RESPONSE_H
@@ -8,6 +9,8 @@
 
 #include "cprof.h"
 #include "http/buffer.h"
+
+#include <stdint.h>
 
 typedef struct cprof__header {
     const char *name;
@@ -20,9 +23,12 @@ typedef struct cprof__response {
     cprof__header headers[5];
     size_t header_count;
     cprof__buffer body;
+    bool body_unknown;          /* of a HEAD: how long the body of a GET would be cannot be told */
+    cprof_recording *recording; /* NULL, or runs, and http/cpu.h makes the body of it at its end */
+    int64_t recording_ms;       /* how long it is to run */
 } cprof__response;
 
-/* Frees what RESPONSE holds. */
+/* Frees what RESPONSE holds; a recording is ended. */
 void cprof__response_fini(cprof__response *response);
 
 /* The value of the header NAME, or NULL. */

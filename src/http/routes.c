@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/error.h"
 #include "cprof.h"
+#include "http/cpu.h"
 #include "http/page.h"
 #include "http/target.h"
 
@@ -139,6 +140,8 @@ static void answer_get(cprof__response *response, const cprof__request *request,
         answer_cmdline(response);
     else if (strcmp(name, "symbol") == 0)
         answer_symbol(response, target->query, strlen(target->query));
+    else if (strcmp(name, "profile") == 0)
+        cprof__cpu_begin(response, request, target);
     else
         answer_profile(response, target, name);
 }

@@ -17,11 +17,13 @@ typedef struct cprof__request {
     const char *authority; /* "host:port" as the client calls us */
     const char *body;      /* of a POST; may be NULL where BODY_LENGTH is 0 */
     size_t body_length;
-    bool body_too_large; /* there was more than CPROF__HTTP_BODY_BYTES_MAX */
+    bool body_too_large;      /* there was more than CPROF__HTTP_BODY_BYTES_MAX */
+    const char *no_recording; /* why no profile can be recorded now; NULL: it can */
 } cprof__request;
 
 /* Answers REQUEST; a HEAD as a GET (the body is then not to be sent). Never fails: what goes wrong is the
- * answer. Owns: the caller frees the answer with cprof__response_fini, or takes its body away before. */
+ * answer. Where the answer has a recording, it becomes whole by cprof__cpu_end (http/cpu.h). Owns: the caller
+ * frees the answer with cprof__response_fini, or takes its body away before. */
 void cprof__routes_answer(const cprof__request *request, cprof__response *response);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * See server.h. libmicrohttpd parses HTTP; the thread it runs in is ours, so that its name, its signals and
- * its end are. It is the only thread that touches the daemon after the start. It waits on the daemon's epoll
- * and on an eventfd, by which cprof_http_stop wakes it.
+ * its end are. It is the only thread that touches the daemon after the start. It waits on the daemon's epoll,
+ * on an eventfd, by which others wake it, and on the clients whose profiles are being recorded (recorder.h).
  *
  * After a fork the thread exists in the parent alone. The child's copies of the listening sockets are closed,
  * so that no client waits for a process that never answers; a stop in the child frees nothing but the handle.
@@ -14,14 +14,15 @@
 #include "base/error.h"
 #include "cprof.h"
 #include "http/listen.h"
+#include "http/recorder.h"
 #include "http/routes.h"
+#include "http/thread.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <microhttpd.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -37,8 +38,10 @@
 struct cprof_http {
     struct MHD_Daemon *daemon;
     cprof__listener listener;
-    int wake; /* eventfd: stop */
+    int wake; /* eventfd: to stop, or a profile has become an answer */
     int epoll;
+    atomic_bool stopping;
+    cprof__recorder recorder; /* the server's thread only */
     pthread_t thread;
     pid_t process;
     unsigned requests; /* under way; the server's thread only */
@@ -51,6 +54,7 @@ struct request {
     cprof__buffer body;
     size_t body_bytes; /* all that came */
     bool begun;
+    cprof__take *take; /* what it waits for: a profile that is being recorded */
 };
 
 /* The running servers, for the child of a fork. */
@@ -143,19 +147,32 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
     if (!request)
         return;
     server->requests -= request->begun;
+    cprof__take_free(&server->recorder, request->take);
     cprof__free(request->target);
     cprof__buffer_fini(&request->body);
     cprof__free(request);
     *state = NULL;
 }
 
+static ssize_t no_body(void *context, uint64_t position, char *room, size_t size)
+{
+    (void)context;
+    (void)position;
+    (void)room;
+    (void)size;
+    return MHD_CONTENT_READER_END_OF_STREAM;
+}
+
 static enum MHD_Result queue(struct MHD_Connection *connection, cprof__response *answer)
 {
-    struct MHD_Response *response = MHD_create_response_from_buffer_with_free_callback(
-        answer->body.length, answer->body.data, cprof__free);
+    struct MHD_Response *response =
+        answer->body_unknown ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1, no_body, NULL, NULL)
+                             : MHD_create_response_from_buffer_with_free_callback(
+                                   answer->body.length, answer->body.data, cprof__free);
     if (!response)
         return MHD_NO;
-    answer->body = (cprof__buffer){0}; /* it is the response's now */
+    if (!answer->body_unknown)
+        answer->body = (cprof__buffer){0}; /* it is the response's now */
     enum MHD_Result result = MHD_YES;
     for (size_t i = 0; i < answer->header_count && result == MHD_YES; i++)
         result = MHD_add_response_header(response, answer->headers[i].name, answer->headers[i].value);
@@ -165,8 +182,15 @@ static enum MHD_Result queue(struct MHD_Connection *connection, cprof__response 
     return result;
 }
 
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 static enum MHD_Result answer(cprof_http *server, struct MHD_Connection *connection, const char *method,
-                              const struct request *request)
+                              struct request *request)
 {
     const char *host = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
     const cprof__request asked = {
@@ -176,16 +200,32 @@ static enum MHD_Result answer(cprof_http *server, struct MHD_Connection *connect
         .body = request->body.data,
         .body_length = request->body.length,
         .body_too_large = request->body.failed || request->body_bytes > CPROF__HTTP_BODY_BYTES_MAX,
+        .no_recording = cprof__recorder_refusal(&server->recorder),
     };
     cprof__response response;
     cprof__routes_answer(&asked, &response);
-    enum MHD_Result result = queue(connection, &response);
+    enum MHD_Result result = MHD_YES;
+    if (!response.recording)
+        result = queue(connection, &response);
+    else if (!(request->take = cprof__recorder_add(&server->recorder, connection, &response, now_ms())))
+        result = MHD_NO;
     cprof__response_fini(&response);
     return result;
 }
 
-/* Called once when the headers are there, then with each piece of the body, then once more. MHD_NO cuts the
- * connection. */
+/* The connection was resumed. */
+static enum MHD_Result hand_over(cprof_http *server, struct MHD_Connection *connection,
+                                 struct request *request)
+{
+    cprof__response *response = cprof__take_response(request->take);
+    enum MHD_Result result = response ? queue(connection, response) : MHD_NO;
+    cprof__take_free(&server->recorder, request->take);
+    request->take = NULL;
+    return result;
+}
+
+/* Called once when the headers are there, then with each piece of the body, then once more, and after each
+ * suspension. MHD_NO cuts the connection. */
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url,
                                   const char *method, const char *version, const char *data, size_t *length,
                                   void **state)
@@ -201,6 +241,8 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
         server->requests++;
         return MHD_YES;
     }
+    if (request->take)
+        return hand_over(server, connection, request);
     if (*length == 0)
         return answer(server, connection, method, request);
     request->body_bytes += *length;
@@ -212,61 +254,54 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
 
 /* ---- The thread ---- */
 
-static int64_t now_ms(void)
+/* The earlier of two moments, of which -1 is never. */
+static int64_t earlier(int64_t a_ms, int64_t b_ms)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return a_ms < 0 || (b_ms >= 0 && b_ms < a_ms) ? b_ms : a_ms;
 }
 
-/* Waits until the daemon has something to do, or STOP_FD says to stop (-1: not asked), or UNTIL_MS (-1: no
- * limit) has come. Returns whether to stop. */
-static bool wait(cprof_http *server, int stop_fd, int64_t until_ms)
+/* How long to wait at most, for poll. */
+static int timeout(cprof_http *server, int64_t until_ms)
 {
     MHD_UNSIGNED_LONG_LONG daemon_ms;
-    int64_t timeout = -1;
-    if (MHD_get_timeout(server->daemon, &daemon_ms) == MHD_YES)
-        timeout = daemon_ms < INT_MAX ? (int64_t)daemon_ms : INT_MAX;
-    if (until_ms >= 0) {
-        int64_t left = until_ms - now_ms();
+    int64_t left = -1;
+    int64_t due_ms = earlier(until_ms, cprof__recorder_due_ms(&server->recorder));
+    if (due_ms >= 0) {
+        left = due_ms - now_ms();
         if (left < 0)
             left = 0;
-        if (timeout < 0 || timeout > left)
-            timeout = left;
     }
-    struct pollfd fds[] = {{stop_fd, POLLIN, 0}, {server->epoll, POLLIN, 0}};
-    poll(fds, 2, (int)timeout);
-    return fds[0].revents != 0;
+    if (MHD_get_timeout(server->daemon, &daemon_ms) == MHD_YES)
+        left = earlier(left, daemon_ms < INT_MAX ? (int64_t)daemon_ms : INT_MAX);
+    return left < INT_MAX ? (int)left : INT_MAX;
+}
+
+/* One turn: waits until there is something to do, or UNTIL_MS (-1: no limit) has come, and does it. */
+static void turn(cprof_http *server, int64_t until_ms)
+{
+    struct pollfd fds[2 + CPROF__HTTP_RECORDINGS_MAX] = {{server->wake, POLLIN, 0},
+                                                         {server->epoll, POLLIN, 0}};
+    size_t watched = cprof__recorder_watch(&server->recorder, fds + 2);
+    uint64_t woken;
+    poll(fds, 2 + watched, timeout(server, until_ms)); /* where it fails, it has seen nothing */
+    if (fds[0].revents)
+        while (read(server->wake, &woken, sizeof woken) < 0 && errno == EINTR) {}
+    cprof__recorder_step(&server->recorder, fds + 2, now_ms());
+    MHD_run(server->daemon);
 }
 
 static void *serve(void *context)
 {
     cprof_http *server = context;
     pthread_setname_np(pthread_self(), "cprof-http");
-    while (!wait(server, server->wake, -1))
-        MHD_run(server->daemon);
+    while (!atomic_load(&server->stopping))
+        turn(server, -1);
     close_door(server);
+    cprof__recorder_end(&server->recorder);
     int64_t until_ms = now_ms() + CPROF__HTTP_STOP_SECONDS_MAX * 1000;
-    while (server->requests > 0 && now_ms() < until_ms) {
-        wait(server, -1, until_ms);
-        MHD_run(server->daemon);
-    }
+    while (server->requests > 0 && now_ms() < until_ms)
+        turn(server, until_ms);
     return NULL;
-}
-
-/* Signals are the host's business; but those that a fault raises must reach their handlers wherever it
- * happens. */
-static int start_thread(cprof_http *server)
-{
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
-    sigset_t blocked, old;
-    sigfillset(&blocked);
-    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
-        sigdelset(&blocked, faults[i]);
-    pthread_sigmask(SIG_SETMASK, &blocked, &old);
-    int error = pthread_create(&server->thread, NULL, serve, server);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return error;
 }
 
 /* ---- Start and stop ---- */
@@ -282,8 +317,8 @@ static int start_daemon(cprof_http *server)
         {MHD_OPTION_END, 0, NULL},
     };
     errno = 0;
-    server->daemon = MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, on_request, server, MHD_OPTION_ARRAY,
-                                      options, MHD_OPTION_END);
+    server->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request,
+                                      server, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
     if (!server->daemon)
         return errno ? errno : ENOMEM;
     server->epoll = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
@@ -296,9 +331,10 @@ static int start(cprof_http *server)
     server->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (server->wake < 0)
         return errno;
+    server->recorder.wake = server->wake;
     int error = start_daemon(server);
     if (!error) {
-        error = start_thread(server);
+        error = cprof__thread_start(&server->thread, serve, server);
         if (!error)
             return 0;
         MHD_quiesce_daemon(server->daemon); /* the socket is the caller's to close */
@@ -349,10 +385,12 @@ void cprof_http_stop(cprof_http *server)
     if (!server)
         return;
     if (server->process == getpid()) {
+        atomic_store(&server->stopping, true);
         uint64_t one = 1;
         while (write(server->wake, &one, sizeof one) < 0 && errno == EINTR) {}
         pthread_join(server->thread, NULL);
         delist(server); /* before its other descriptors are closed, for the same reason as in close_door */
+        cprof__recorder_resume_all(&server->recorder);
         MHD_stop_daemon(server->daemon);
         close(server->wake);
     }

@@ -4,15 +4,16 @@
  * rude and many clients come; and stop, fork and exec leave nothing behind.
  */
 #define _GNU_SOURCE
+#include "client.h"
 #include "cprof.h"
 #include "http/routes.h"
 #include "judge.h"
 
 #include "base/alloc.h"
 
-#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -58,61 +59,6 @@ static int stop_server(void **state)
     cprof_http_stop(server);
     server = NULL;
     return 0;
-}
-
-static int connect_to(int to_port)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)to_port)};
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0);
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
-        int error = errno;
-        close(fd);
-        errno = error;
-        return -1;
-    }
-    return fd;
-}
-
-static void say(int fd, const char *text)
-{
-    assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
-}
-
-/* All that comes until the server closes. */
-static char *hear(int fd)
-{
-    judge_bytes bytes = {0};
-    char piece[4096];
-    assert_int_equal(judge_write(&bytes, "", 0), 0);
-    for (ssize_t length; (length = recv(fd, piece, sizeof piece, 0)) > 0;)
-        assert_int_equal(judge_write(&bytes, piece, (size_t)length), 0);
-    close(fd);
-    return bytes.data;
-}
-
-static size_t open_files(void)
-{
-    size_t count = 0;
-    DIR *files = opendir("/proc/self/fd");
-    assert_non_null(files);
-    while (readdir(files))
-        count++;
-    closedir(files);
-    return count;
-}
-
-static void assert_prefix(const char *text, const char *prefix)
-{
-    if (strncmp(text, prefix, strlen(prefix)) != 0)
-        fail_msg("does not begin with %s:\n%s", prefix, text);
-}
-
-static void assert_found(const char *text, const char *part)
-{
-    if (!strcasestr(text, part))
-        fail_msg("not found: %s\nin:\n%s", part, text);
 }
 
 /* ---- What is answered ---- */
@@ -236,13 +182,13 @@ static void fifty_at_once(void **state)
 static void a_slow_client_holds_nobody_up(void **state)
 {
     (void)state;
-    int slow = connect_to(port);
-    say(slow, "GET /debug/pprof/cmd");
+    int slow = client_connect(port);
+    client_say(slow, "GET /debug/pprof/cmd");
     free(judge_ask(CURL "-f http://127.0.0.1:%d/debug/pprof/blobstore.Open", port));
-    say(slow, "line HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+    client_say(slow, "line HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
     free(judge_ask(CURL "-f http://127.0.0.1:%d/debug/pprof/blobstore.Open", port));
-    say(slow, "\r\n");
-    char *got = hear(slow);
+    client_say(slow, "\r\n");
+    char *got = client_hear(slow);
     assert_prefix(got, "HTTP/1.1 200 OK\r\n");
     assert_found(got, "http_server_test");
     free(got);
@@ -260,18 +206,18 @@ static void aborted_clients_leave_nothing(void **state)
         "\r\n\r\n\x16\x03\x01 not HTTP\r\n\r\n",
         "GET nonsense HTTP/1.1\r\nHost: x\r\n\r\n",
     };
-    size_t files = open_files();
+    size_t files = client_open_files();
     for (int i = 0; i < 140; i++) {
-        int fd = connect_to(port);
-        say(fd, beginnings[i % 7]);
+        int fd = client_connect(port);
+        client_say(fd, beginnings[i % 7]);
         const struct linger reset = {1, 0};
         assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset), 0);
         close(fd);
     }
     /* The server learns of each within its next turns; every answered request is at least one of them. */
-    for (int i = 0; i < 100 && open_files() > files; i++)
+    for (int i = 0; i < 100 && client_open_files() > files; i++)
         free(judge_ask(CURL "-f http://127.0.0.1:%d/debug/pprof/cmdline", port));
-    assert_true(open_files() <= files);
+    assert_true(client_open_files() <= files);
 }
 
 /* ---- Starting ---- */
@@ -336,13 +282,13 @@ static void ipv6_where_the_machine_has_it(void **state)
 static void memory_may_run_out_at_the_start(void **state)
 {
     (void)state;
-    size_t files = open_files();
+    size_t files = client_open_files();
     cprof_http *out;
     cprof__alloc_fail_after(0);
     int error = cprof_http_start(NULL, &out);
     cprof__alloc_fail_after(-1);
     assert_int_equal(error, CPROF_ENOMEM);
-    assert_int_equal(open_files(), files);
+    assert_int_equal(client_open_files(), files);
 }
 
 /* Reads "Key:\tVALUE" of a thread of ours called NAME. */
@@ -400,32 +346,33 @@ static void *stop_in_thread(void *stopped)
 static void stop_waits_for_requests_under_way(void **state)
 {
     (void)state;
-    size_t files = open_files();
+    size_t files = client_open_files();
     cprof_http *stopped = start(NULL, 0);
     int at = cprof_http_port(stopped);
-    int idle = connect_to(at), busy = connect_to(at);
-    say(idle, "GET /debug/pprof/cmdline HTTP/1.1\r\nHost: x\r\n\r\n");
+    int idle = client_connect(at), busy = client_connect(at);
+    client_say(idle, "GET /debug/pprof/cmdline HTTP/1.1\r\nHost: x\r\n\r\n");
     char first;
     assert_int_equal(recv(idle, &first, 1, 0), 1); /* answered, and kept alive */
-    say(busy,
+    client_say(
+        busy,
         "POST /debug/pprof/symbol HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 7\r\n\r\n");
     assert_int_equal(recv(busy, &first, 1, 0), 1); /* of "100 Continue": under way */
     pthread_t stopper;
     assert_int_equal(pthread_create(&stopper, NULL, stop_in_thread, stopped), 0);
     int refused; /* until the stop has closed the door; who was still waiting in front of it is reset */
-    while ((refused = connect_to(at)) >= 0 || errno == ECONNRESET)
+    while ((refused = client_connect(at)) >= 0 || errno == ECONNRESET)
         if (refused >= 0)
             close(refused);
     assert_int_equal(errno, ECONNREFUSED);
-    say(busy, "0x1+0x2");
-    char *got = hear(busy);
+    client_say(busy, "0x1+0x2");
+    char *got = client_hear(busy);
     assert_found(got, "HTTP/1.1 200 OK\r\n");
     assert_found(got, "num_symbols: 1\n");
     free(got);
     pthread_join(stopper, NULL);
-    got = hear(idle);
+    got = client_hear(idle);
     free(got);
-    assert_int_equal(open_files(), files);
+    assert_int_equal(client_open_files(), files);
     cprof_http_stop(NULL);
 }
 
@@ -436,9 +383,9 @@ static void a_port_is_free_again_at_once(void **state)
     for (int i = 0; i < 20; i++) {
         cprof_http *again = start(NULL, at);
         at = cprof_http_port(again);
-        int client = connect_to(at);
-        say(client, "GET /debug/pprof/cmdline HTTP/1.0\r\n\r\n");
-        free(hear(client));
+        int client = client_connect(at);
+        client_say(client, "GET /debug/pprof/cmdline HTTP/1.0\r\n\r\n");
+        free(client_hear(client));
         cprof_http_stop(again);
     }
 }
@@ -451,7 +398,7 @@ static void *start_and_stop(void *unused)
         cprof_http *one;
         if (cprof_http_start(NULL, &one) != 0)
             return &port;
-        int client = connect_to(cprof_http_port(one));
+        int client = client_connect(cprof_http_port(one));
         if (client < 0)
             return &port;
         close(client);
@@ -463,7 +410,7 @@ static void *start_and_stop(void *unused)
 static void servers_come_and_go_on_many_threads(void **state)
 {
     (void)state;
-    size_t files = open_files();
+    size_t files = client_open_files();
     pthread_t threads[4];
     for (size_t i = 0; i < 4; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, start_and_stop, NULL), 0);
@@ -472,7 +419,7 @@ static void servers_come_and_go_on_many_threads(void **state)
         pthread_join(threads[i], &failure);
         assert_null(failure);
     }
-    assert_int_equal(open_files(), files);
+    assert_int_equal(client_open_files(), files);
 }
 
 /* A child that lives on must not keep the parent's port: clients would wait there for ever. */
@@ -500,7 +447,7 @@ static void a_forked_child_does_not_hold_the_port(void **state)
     close(hold[0]);
     free(judge_ask(CURL "-f http://127.0.0.1:%d/debug/pprof/cmdline", at)); /* the parent serves on */
     cprof_http_stop(parents);
-    assert_int_equal(connect_to(at), -1);
+    assert_int_equal(client_connect(at), -1);
     assert_int_equal(errno, ECONNREFUSED);
     close(hold[1]);
     int status;
@@ -511,8 +458,8 @@ static void a_forked_child_does_not_hold_the_port(void **state)
 static void programs_that_are_executed_inherit_nothing(void **state)
 {
     (void)state;
-    int client = connect_to(port);
-    say(client, "GET /debug/pprof/cmdline HTTP/1.1\r\nHost: x\r\n\r\n");
+    int client = client_connect(port);
+    client_say(client, "GET /debug/pprof/cmdline HTTP/1.1\r\nHost: x\r\n\r\n");
     char first;
     assert_int_equal(recv(client, &first, 1, 0), 1);
     char *got =
