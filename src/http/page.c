@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #define COMMAND_LINE_BYTES_MAX 256
+#define CPU_NAME "profile"
+#define CPU_LINK "profile?seconds=30"
 
 static const char HEAD[] =
     "<!DOCTYPE html>\n"
@@ -74,7 +76,7 @@ static const struct {
     {"goroutine", "Stacks of all threads and coroutines as they are now"},
     {"heap", "A sample of the memory allocations that are live; gc=1 collects garbage first"},
     {"mutex", "Stacks of those who held a contended mutex"},
-    {"profile", "Where CPU time goes; seconds says for how long to look"},
+    {"profile", "Where CPU time goes; seconds says for how long to look, hz how often a second"},
     {"threadcreate", "Stacks that led to new threads"},
 };
 
@@ -124,14 +126,22 @@ static void command(cprof__buffer *page, const char *authority, const char *name
     cprof__buffer_format(page, "%s</code>", quote);
 }
 
+/* NULL where NAME is not built in. */
+static const char *built_in_description(const char *name)
+{
+    for (size_t i = 0; i < sizeof DESCRIPTIONS / sizeof DESCRIPTIONS[0]; i++)
+        if (strcmp(DESCRIPTIONS[i].name, name) == 0)
+            return DESCRIPTIONS[i].text;
+    return NULL;
+}
+
 static void description(cprof__buffer *page, const cprof_profile *profile)
 {
     const char *name = cprof_profile_name(profile);
-    for (size_t i = 0; i < sizeof DESCRIPTIONS / sizeof DESCRIPTIONS[0]; i++) {
-        if (strcmp(DESCRIPTIONS[i].name, name) == 0) {
-            cprof__buffer_text(page, DESCRIPTIONS[i].text);
-            return;
-        }
+    const char *built_in = built_in_description(name);
+    if (built_in) {
+        cprof__buffer_text(page, built_in);
+        return;
     }
     const cprof_value_type *types;
     size_t count = cprof_profile_sample_types(profile, &types);
@@ -165,6 +175,30 @@ static void row(cprof__buffer *page, const cprof_profile *profile, const char *a
     cprof__buffer_text(page, "\">text</a> <a href=\"");
     link_attribute(page, name, false);
     cprof__buffer_text(page, "\">download</a></td></tr>\n");
+}
+
+/* The CPU profile is recorded when it is asked for: it has no count and no text, and its links take their time.
+ */
+static void cpu_row(cprof__buffer *page, const char *authority)
+{
+    cprof__buffer_format(page,
+                         "<tr><td></td>\n<td><a class=\"name\" href=\"%s\">" CPU_NAME "</a>\n"
+                         "<div class=\"dim\">%s</div>\n<code>go tool pprof 'http://",
+                         CPU_LINK, built_in_description(CPU_NAME));
+    cprof__buffer_html(page, authority);
+    cprof__buffer_format(page, "/debug/pprof/%s'</code></td>\n<td><a href=\"%s\">record 30 s</a></td></tr>\n",
+                         CPU_LINK, CPU_LINK);
+}
+
+/* The rows, sorted by name as PROFILES are. */
+static void rows(cprof__buffer *page, cprof_profile *const *profiles, size_t count, const char *authority)
+{
+    size_t i = 0;
+    for (; i < count && strcmp(cprof_profile_name(profiles[i]), CPU_NAME) < 0; i++)
+        row(page, profiles[i], authority);
+    cpu_row(page, authority);
+    for (; i < count; i++)
+        row(page, profiles[i], authority);
 }
 
 void cprof__page_cmdline(cprof__buffer *page)
@@ -211,16 +245,12 @@ int cprof__page_index(cprof__buffer *page, const char *authority)
         return error;
     cprof__buffer_text(page, HEAD);
     program(page);
-    if (count == 0) {
-        cprof__buffer_text(page, "<p>This program has defined no profile yet.</p>\n");
-    } else {
-        cprof__buffer_text(
-            page,
-            "<table>\n<thead><tr><th>Count</th><th>Profile</th><th>Open as</th></tr></thead>\n<tbody>\n");
-        for (size_t i = 0; i < count; i++)
-            row(page, profiles[i], authority);
-        cprof__buffer_text(page, "</tbody>\n</table>\n");
-    }
+    cprof__buffer_text(
+        page, "<table>\n<thead><tr><th>Count</th><th>Profile</th><th>Open as</th></tr></thead>\n<tbody>\n");
+    rows(page, profiles, count, authority);
+    cprof__buffer_text(page, "</tbody>\n</table>\n");
+    if (count == 0)
+        cprof__buffer_text(page, "<p>This program has defined no profile of its own yet.</p>\n");
     cprof__buffer_text(page, TAIL);
     cprof_free(profiles);
     return page->failed ? cprof__fail_memory() : CPROF_OK;

@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "cprof.h"
+#include "http/cpu.h"
 #include "http/page.h"
 
 #include <inttypes.h>
@@ -165,6 +166,78 @@ static void methods_that_make_no_sense_are_refused(void **state)
     assert_answer(200, "application/octet-stream", NULL);
 }
 
+static void cpu_profiles_are_begun_and_ended(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *query;
+        int64_t ms;
+    } good[] = {
+        {"", 30000},
+        {"?seconds=2&hz=1000&mode=cpu", 2000},
+        {"?seconds=1&debug=1", 1000},
+        {"?seconds=3600&hz=1", 3600000},
+        {"?hz=4000&seconds=%2b7", 7000},
+        {"?seconds=5&mode=wall&engine=monotonic", 5000},
+        /* Go takes its 30 seconds for all that it cannot read. */
+        {"?seconds=0", 30000},
+        {"?seconds=-5", 30000},
+        {"?seconds=1.5", 30000},
+        {"?seconds=x&hz=", 30000},
+    };
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        char target[96] = "/debug/pprof/profile";
+        ask(strcat(target, good[i].query));
+        assert_answer(200, "application/octet-stream", NULL);
+        assert_header("Content-Disposition", "attachment; filename=\"profile\"");
+        assert_non_null(response.recording);
+        assert_int_equal(response.recording_ms, good[i].ms);
+        assert_int_equal(response.body.length, 0);
+        if (i % 2 == 0) {
+            cprof__cpu_end(&response);
+            assert_null(response.recording);
+            assert_answer(200, "application/octet-stream", NULL);
+            assert_memory_equal(response.body.data, "\x1f\x8b", 2);
+        }
+    }
+}
+
+static void what_a_cpu_profile_cannot_be_is_refused(void **state)
+{
+    (void)state;
+    static const char *const rates[] = {"0", "-1", "4001", "99999999999999999999", "x", "1e2", "10.5"};
+    for (size_t i = 0; i < sizeof rates / sizeof rates[0]; i++) {
+        char target[96] = "/debug/pprof/profile?seconds=1&hz=";
+        ask(strcat(target, rates[i]));
+        assert_error(400, "hz: not a whole number from 1 to 4000\n");
+        assert_null(response.recording);
+    }
+    ask("/debug/pprof/profile?seconds=3601");
+    assert_error(400, "seconds: more than 3600, the longest\n");
+    static const char *const choices[] = {"mode=x", "engine=x", "mode=wall&engine=perf"};
+    for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
+        char target[96] = "/debug/pprof/profile?";
+        ask(strcat(target, choices[i]));
+        assert_error(400, NULL);
+        assert_found("Could not enable CPU profiling: ");
+    }
+    cprof__response_fini(&response);
+    cprof__request request = {.method = "GET",
+                              .target = "/debug/pprof/profile",
+                              .authority = "",
+                              .no_recording = "the server is being stopped"};
+    cprof__routes_answer(&request, &response);
+    assert_error(503, "the server is being stopped\n");
+    ask_with("HEAD", "/debug/pprof/profile", NULL);
+    assert_answer(200, "application/octet-stream", NULL);
+    assert_null(response.recording);
+    assert_true(response.body_unknown);
+    ask_with("HEAD", "/debug/pprof/profile?hz=0", NULL);
+    assert_error(400, NULL);
+    ask_with("POST", "/debug/pprof/profile", NULL);
+    assert_error(405, NULL);
+}
+
 static void odd_names_are_listed_and_found(void **state)
 {
     (void)state;
@@ -226,6 +299,12 @@ static void the_index_tells_how_to_read(void **state)
     assert_found("<a class=\"name\" href=\"blobstore.Open?debug=1\">blobstore.Open</a>");
     assert_found("<a class=\"name\" href=\"?name=..&#38;debug=1\">..</a>");
     assert_found("http_routes_test</code></p>"); /* the command line */
+    assert_found("<code>go tool pprof 'http://127.0.0.1:8888/debug/pprof/profile?seconds=30'</code>");
+    assert_found("<a class=\"name\" href=\"profile?seconds=30\">profile</a>");
+    profile("zzz");
+    ask("/debug/pprof/");
+    assert_true(strstr(response.body.data, ">blobstore.Open<") < strstr(response.body.data, ">profile<"));
+    assert_true(strstr(response.body.data, ">profile<") < strstr(response.body.data, ">zzz<"));
     assert_true(strstr(response.body.data, ">blob.reads<") < strstr(response.body.data, ">blobstore.Open<"));
     cprof__response_fini(&response);
     const cprof__request request = {
@@ -285,6 +364,13 @@ static void symbols_are_named(void **state)
     assert_error(413, NULL);
 }
 
+static void ask_to_the_end(const char *target)
+{
+    ask(target);
+    if (response.recording)
+        cprof__cpu_end(&response);
+}
+
 /* Whatever allocation fails, the answer is whole or says that it is none. */
 static void memory_may_run_out_anywhere(void **state)
 {
@@ -298,15 +384,16 @@ static void memory_may_run_out_anywhere(void **state)
                                    "/debug/pprof/cmdline",
                                    "/debug/pprof?x=1",
                                    "/debug/pprof/nope",
+                                   "/debug/pprof/profile?seconds=1",
                                    symbol};
     for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++) {
-        ask(targets[i]); /* fills what is cached for ever */
+        ask_to_the_end(targets[i]); /* fills what is cached for ever */
         int status = response.status;
         size_t length = response.body.length + 8;
         long fail_after = 0;
         for (;; fail_after++) {
             cprof__alloc_fail_after(fail_after);
-            ask(targets[i]);
+            ask_to_the_end(targets[i]);
             cprof__alloc_fail_after(-1);
             if (response.status == status)
                 break;
@@ -331,6 +418,8 @@ int main(void)
         cmocka_unit_test_teardown(profiles_come_as_files_or_as_text, forget),
         cmocka_unit_test_teardown(errors_are_those_of_go, forget),
         cmocka_unit_test_teardown(methods_that_make_no_sense_are_refused, forget),
+        cmocka_unit_test_teardown(cpu_profiles_are_begun_and_ended, forget),
+        cmocka_unit_test_teardown(what_a_cpu_profile_cannot_be_is_refused, forget),
         cmocka_unit_test_teardown(odd_names_are_listed_and_found, forget),
         cmocka_unit_test_teardown(the_index_tells_how_to_read, forget),
         cmocka_unit_test_teardown(cmdline_is_parted_by_nul, forget),
