@@ -63,7 +63,7 @@ static int open_cpu(cprof__engine_event *event, cprof__sampled *thread, enum cpr
 static int open_monotonic(cprof__engine_event *event, cprof__sampled *thread, enum cprof__source source,
                           uint64_t period_ns, uint64_t first_ns)
 {
-    thread->events[source].least_ns = source == CPROF__SOURCE_CPU ? period_ns / 10 : 0;
+    thread->events[source].least_ns = source == CPROF__SOURCE_CPU ? period_ns / 2 : 0;
     int error = open_timer(event, thread, source, period_ns, first_ns, CLOCK_MONOTONIC);
     if (!error)
         event->engine = &cprof__engine_monotonic;
