@@ -100,7 +100,7 @@ static void *allocate(void *context, void *memory, size_t old_size, size_t size)
         free(memory);
         return NULL;
     }
-    return realloc(memory, size);
+    return realloc(memory, size + THREAD_BYTES); /* what is read behind a small lua_State is there */
 }
 
 static __attribute__((noinline)) void make_garbage(lua_State *L)
