@@ -22,11 +22,11 @@
 #include "sigsafe/fault.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 /* How often the collector looks, and how many idle looks it stays for. */
@@ -40,7 +40,10 @@ static bool collecting;          /* the collector's thread is there */
 static pid_t collector_tid;      /* 0 until it runs */
 static uint64_t collector_ns;    /* CPU time of collectors that have ended */
 static bool handler_replaced;    /* a profile says so */
-static _Atomic int wake_fd = -1; /* eventfd; stays open once made */
+
+/* What wakes the collector. Not a descriptor: a host that closes all of them may get the number back as a file of its
+ * own, which we would then read from. */
+static sem_t wake;
 
 /* ---- The collector's thread ---- */
 
@@ -126,16 +129,18 @@ void cprof__cpu_thread_ends(void *(*start)(void *))
 
 void cprof__cpu_wake(void)
 {
-    uint64_t one = 1;
-    ssize_t written = write(atomic_load(&wake_fd), &one, sizeof one);
-    (void)written; /* the next tick comes anyway */
+    sem_post(&wake);
 }
 
-static void drain_wake(void)
+/* Until the next tick, or until somebody wakes us. */
+static void rest(void)
 {
-    uint64_t count;
-    ssize_t got = read(atomic_load(&wake_fd), &count, sizeof count);
-    (void)got;
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += TICK_MS * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    (void)sem_clockwait(&wake, CLOCK_MONOTONIC, &until);
 }
 
 static void *collector(void *context)
@@ -146,9 +151,7 @@ static void *collector(void *context)
     collector_tid = gettid();
     for (int idle = 0; idle < IDLE_TICKS;) {
         cprof__lock_give(&lock);
-        struct pollfd wake = {atomic_load(&wake_fd), POLLIN, 0};
-        poll(&wake, 1, TICK_MS);
-        drain_wake();
+        rest();
         cprof__ending_act();
         cprof__lock_take(&lock);
         idle = recordings ? 0 : idle + 1;
@@ -166,8 +169,6 @@ static int start_thread(void)
 {
     if (collecting)
         return 0;
-    if (atomic_load(&wake_fd) < 0)
-        atomic_store(&wake_fd, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     pthread_attr_t attributes;
     pthread_t thread;
     sigset_t all, old;
@@ -493,5 +494,5 @@ static void forget_in_child(void)
     cprof__handler_remove();
     cprof__fault_guard_off();
     cprof__ending_unwatch();
-    close(atomic_exchange(&wake_fd, -1));
+    sem_init(&wake, 0, 0);
 }
