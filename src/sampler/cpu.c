@@ -36,10 +36,10 @@
 static cprof__lock lock = CPROF__LOCK_INIT(CPROF__RANK_SAMPLER);
 static cprof_recording *recordings; /* these under the lock: all that run */
 static cprof__rates rates;
-static bool collecting;          /* the collector's thread is there */
-static pid_t collector_tid;      /* 0 until it runs */
-static uint64_t collector_ns;    /* CPU time of collectors that have ended */
-static bool handler_replaced;    /* a profile says so */
+static bool collecting;       /* the collector's thread is there */
+static pid_t collector_tid;   /* 0 until it runs */
+static uint64_t collector_ns; /* CPU time of collectors that have ended */
+static bool handler_replaced; /* a profile says so */
 
 /* What wakes the collector. Not a descriptor: a host that closes all of them may get the number back as a file of its
  * own, which we would then read from. */
@@ -127,6 +127,14 @@ void cprof__cpu_thread_ends(void *(*start)(void *))
     cprof__lock_give(&lock);
 }
 
+/* Long after the last recording: right after it a signal may still be on its way, which the host's handler would not
+ * know, and a handler of ours at work on another thread, whose loads may fault. */
+static void remove_handlers(void)
+{
+    cprof__handler_remove();
+    cprof__fault_guard_off();
+}
+
 void cprof__cpu_wake(void)
 {
     sem_post(&wake);
@@ -158,6 +166,7 @@ static void *collector(void *context)
         if (recordings)
             look_around();
     }
+    remove_handlers();
     collector_ns = collector_cpu_ns();
     collecting = false;
     collector_tid = 0;
@@ -232,8 +241,6 @@ static void apply_rates(void)
         cprof__newthreads_watch();
     } else {
         cprof__newthreads_unwatch();
-        cprof__handler_remove();
-        cprof__fault_guard_off();
     }
 }
 
@@ -321,6 +328,8 @@ static int begin(cprof_recording *r, const char *engine)
     }
     if (!code)
         code = start_thread();
+    if (code && !collecting)
+        remove_handlers();
     if (!code && !recordings) /* who was here before must not be taken for new */
         (void)cprof__threads_scan(&(cprof__rates){{0}, {0}}, collector_tid, add_thread, drop_thread);
     r->collector_ns = collector_cpu_ns();
@@ -491,8 +500,7 @@ static void forget_in_child(void)
     collector_tid = 0;
     collector_ns = 0;
     cprof__threads_forget();
-    cprof__handler_remove();
-    cprof__fault_guard_off();
+    remove_handlers();
     cprof__ending_unwatch();
     sem_init(&wake, 0, 0);
 }

@@ -7,15 +7,30 @@
 #define _GNU_SOURCE
 #include "core/code.h"
 #include "sampler/safepoint.h"
+#include "sigsafe/current.h"
 #include "sigsafe/fault.h"
 #include "sigsafe/load.h"
+#include "sigsafe/step.h"
 
 #include <string.h>
 #include <ucontext.h>
 
-static int load_word(uint64_t address, uint64_t *word)
+static int load_guarded(uint64_t address, uint64_t *word)
 {
-    return address && !(address & 7) && cprof__fault_guarded() && cprof__fault_load(address, word);
+    return address && !(address & 7) && cprof__fault_load(address, word);
+}
+
+/* Where the host has taken the signals of faults for itself: through the kernel, but for the thread's own stack. */
+static int load_slowly(uint64_t address, uint64_t *word)
+{
+    if (!address || (address & 7))
+        return 0;
+    if (address >= (uint64_t)(uintptr_t)__builtin_frame_address(0) && address >= cprof__current.stack_low &&
+        address < cprof__current.stack_high) {
+        *word = cprof__stack_word(address);
+        return 1;
+    }
+    return cprof__load_bytes(address, word, sizeof *word);
 }
 
 /* The kind of VM that runs innermost: the first whose API is on the stack. */
@@ -28,7 +43,8 @@ static const cprof__vm_kind *innermost(const cprof__sample *sample)
 }
 
 /* Where the walk ended in code that was compiled at run time: which VM's it is, and the rest of the stack. */
-static void go_outward(cprof__sample *sample, const cprof__vm_kind **kind, const cprof_vm_signal *signal)
+static void go_outward(cprof__sample *sample, const cprof__vm_kind **kind, const cprof_vm_signal *signal,
+                       bool guarded)
 {
     for (uint32_t i = 0; cprof__vm_kind_at(i); i++) {
         const cprof_vm *vm = cprof__vm_kind_at(i)->vm;
@@ -36,7 +52,7 @@ static void go_outward(cprof__sample *sample, const cprof__vm_kind **kind, const
         if (!vm->outward || !vm->outward(signal, found) || sample->count >= CPROF__SAMPLE_PCS_MAX)
             continue;
         cprof__regs regs = {found[0], found[1], found[2]};
-        const cprof__walk_memory memory = {0, 0, cprof__fault_guarded()};
+        const cprof__walk_memory memory = {0, 0, guarded};
         cprof__walk_end end;
         bool transient;
         size_t more = cprof__walk(cprof__code_current(), &regs, &memory, sample->pcs + sample->count,
@@ -71,13 +87,17 @@ static uint32_t request(cprof__tracked *t, const cprof_vm *vm, const cprof_vm_mo
 }
 
 void cprof__vm_signal(cprof__sampled *sampled, cprof__sample *sample, const void *context,
-                      uint64_t stack_high)
+                      uint64_t stack_high, bool guarded)
 {
     const cprof__vm_kind *kind = innermost(sample);
-    const cprof_vm_signal signal = {
-        context, sample->pcs, sample->count, stack_high, cprof__code_function_start, load_word};
+    const cprof_vm_signal signal = {context,
+                                    sample->pcs,
+                                    sample->count,
+                                    stack_high,
+                                    cprof__code_function_start,
+                                    guarded ? load_guarded : load_slowly};
     if (sample->end == CPROF__WALK_UNKNOWN || sample->end == CPROF__WALK_BROKEN)
-        go_outward(sample, &kind, &signal);
+        go_outward(sample, &kind, &signal, guarded);
     if (!kind)
         return;
     cprof_vm_moment moment = {0};

@@ -47,8 +47,14 @@ static const int signals[] = {SIGSEGV, SIGBUS};
 
 static struct sigaction
     before[SIGNALS]; /* written while the handler is not installed, or by one that chains */
-static bool installed[SIGNALS];
+static struct sigaction beneath[SIGNALS]; /* what was there when we first came: written once */
+static bool installed[SIGNALS], came[SIGNALS];
 static atomic_bool guarded;
+
+static size_t place_of(int signal)
+{
+    return signal == signals[0] ? 0 : 1;
+}
 
 static void give_to_default(int signal, const siginfo_t *info)
 {
@@ -59,10 +65,18 @@ static void give_to_default(int signal, const siginfo_t *info)
         syscall(SYS_tgkill, getpid(), (pid_t)syscall(SYS_gettid), signal);
 }
 
-static void forward(int signal, siginfo_t *info, void *context)
+/* Holds off what the kernel would have held off for the host's handler. It is undone when ours returns. */
+static void apply_mask(int signal, const struct sigaction *action)
 {
-    size_t i = signal == signals[0] ? 0 : 1;
-    struct sigaction action = before[i];
+    sigset_t mask = action->sa_mask;
+    if (!(action->sa_flags & SA_NODEFER))
+        sigaddset(&mask, signal);
+    sigprocmask(SIG_BLOCK, &mask, NULL);
+}
+
+static void forward(int signal, siginfo_t *info, void *context, struct sigaction *to)
+{
+    struct sigaction action = *to;
     if (action.sa_handler == SIG_DFL || (action.sa_handler == SIG_IGN && info->si_code > 0)) {
         give_to_default(signal, info);
         return;
@@ -70,20 +84,29 @@ static void forward(int signal, siginfo_t *info, void *context)
     if (action.sa_handler == SIG_IGN)
         return;
     if (action.sa_flags & (int)SA_RESETHAND)
-        before[i].sa_handler = SIG_DFL;
+        to->sa_handler = SIG_DFL;
+    apply_mask(signal, &action);
     if (action.sa_flags & SA_SIGINFO)
         action.sa_sigaction(signal, info, context);
     else
         action.sa_handler(signal);
 }
 
+/* The kernel lays the context down right above the return address of the handler that it calls. A handler of the
+ * host's that was installed after ours, and that we have come to stand above again, may chain to us: then what was
+ * there before both of us is meant, or the two would call each other for ever. */
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
     greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
-    if ((uintptr_t)registers[REG_RIP] == (uintptr_t)cprof__fault_at)
+#ifdef __SANITIZE_THREAD__
+    const bool by_kernel = true; /* its runtime calls all handlers itself */
+#else
+    const bool by_kernel = __builtin_dwarf_cfa() == context;
+#endif
+    if (info->si_code > 0 && (uintptr_t)registers[REG_RIP] == (uintptr_t)cprof__fault_at)
         registers[REG_RIP] = (greg_t)(uintptr_t)cprof__fault_failed;
     else
-        forward(signal, info, context);
+        forward(signal, info, context, by_kernel ? &before[place_of(signal)] : &beneath[place_of(signal)]);
 }
 
 static bool is_ours(size_t i)
@@ -101,7 +124,12 @@ int cprof__fault_guard_on(void)
         struct sigaction action = {.sa_sigaction = on_fault,
                                    .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
         sigemptyset(&action.sa_mask);
-        if (sigaction(signals[i], NULL, &before[i]) != 0 || sigaction(signals[i], &action, NULL) != 0)
+        if (sigaction(signals[i], NULL, &before[i]) != 0)
+            return errno;
+        if (!came[i])
+            beneath[i] = before[i];
+        came[i] = true;
+        if (sigaction(signals[i], &action, NULL) != 0)
             return errno;
         installed[i] = true;
     }
@@ -128,4 +156,9 @@ void cprof__fault_guard_check(void)
 bool cprof__fault_guarded(void)
 {
     return atomic_load_explicit(&guarded, memory_order_acquire);
+}
+
+bool cprof__fault_guarded_now(void)
+{
+    return cprof__fault_guarded() && is_ours(0);
 }

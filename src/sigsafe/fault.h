@@ -19,8 +19,11 @@ void cprof__fault_guard_off(void);
 /* Looks whether the handlers are still ours, and notes it: without them loads go through the kernel. */
 void cprof__fault_guard_check(void);
 
-/* Whether cprof__fault_load may be used. Signals: safe. */
+/* Whether cprof__fault_load may be used, as far as was seen when somebody last looked. Signals: safe. */
 bool cprof__fault_guarded(void);
+
+/* The same, looking: a host may have put its own handler over ours this very moment. Signals: safe. */
+bool cprof__fault_guarded_now(void);
 
 /* The word at ADDRESS. Returns: whether it could be read. Only while guarded. Signals: safe. */
 bool cprof__fault_load(uint64_t address, uint64_t *word);

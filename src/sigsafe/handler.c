@@ -147,7 +147,8 @@ static void walk(cprof__sampled *thread, cprof__sample *sample, const ucontext_t
                         (uint64_t)registers[REG_RBP]};
     bool known = regs.sp >= cprof__current.stack_low && regs.sp < cprof__current.stack_high;
     uint64_t high = known ? cprof__current.stack_high : 0;
-    const cprof__walk_memory memory = {known ? cprof__current.stack_low : 0, high, cprof__fault_guarded()};
+    bool guarded = cprof__fault_guarded_now();
+    const cprof__walk_memory memory = {known ? cprof__current.stack_low : 0, high, guarded};
     cprof__walk_end end;
     bool transient;
     sample->count = cprof__walk(atomic_load_explicit(&map, memory_order_acquire), &regs, &memory, sample->pcs,
@@ -155,7 +156,7 @@ static void walk(cprof__sampled *thread, cprof__sample *sample, const ucontext_t
     sample->end = (uint16_t)end;
     cprof__vm_signal_fn *function = atomic_load_explicit(&vm_signal, memory_order_acquire);
     if (function)
-        function(thread, sample, context, high);
+        function(thread, sample, context, high, guarded);
 }
 
 static void take_sample(cprof__sampled *thread, enum cprof__source source, const ucontext_t *context)

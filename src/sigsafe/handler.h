@@ -68,9 +68,9 @@ typedef struct cprof__sample {
 #define CPROF__SAMPLE_WORDS (sizeof(cprof__sample) / sizeof(uint64_t))
 
 /* Called in the handler to find out about VMs; may add to the sample's pcs, and sets its vm, entry, request and
- * activity. */
+ * activity. GUARDED: cprof__fault_load may be used. */
 typedef void cprof__vm_signal_fn(cprof__sampled *thread, cprof__sample *sample, const void *context,
-                                 uint64_t stack_high);
+                                 uint64_t stack_high, bool guarded);
 
 /* Installs the handler, which walks through MAP; again where somebody has replaced it since. Returns: 0 or an
  * errno. Threads: one at a time. Signals: unsafe. */
