@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define RING_WORDS 8192u
@@ -161,12 +162,19 @@ static int open_events(cprof__tracked *thread, const cprof__rates *rates)
     return error;
 }
 
+/* The list in /proc is no snapshot: reading it goes wrong, and ends early, where a thread ends meanwhile. What is
+ * freed here a living thread's handler may be writing to. */
+static bool lives(const cprof__tracked *thread)
+{
+    return thread->seen || syscall(SYS_tgkill, getpid(), atomic_load(&thread->sampled.tid), 0) == 0;
+}
+
 static void drop_gone(void (*gone)(cprof__tracked *thread))
 {
     cprof__tracked **link = &threads;
     while (*link) {
         cprof__tracked *thread = *link;
-        if (thread->seen) {
+        if (lives(thread)) {
             link = &thread->next;
             continue;
         }
