@@ -39,6 +39,7 @@ static cprof__rates rates;
 static bool collecting;       /* the collector's thread is there */
 static pid_t collector_tid;   /* 0 until it runs */
 static uint64_t collector_ns; /* CPU time of collectors that have ended */
+static _Atomic pid_t process; /* whose recordings these are */
 static bool handler_replaced; /* a profile says so */
 
 /* What wakes the collector. Not a descriptor: a host that closes all of them may get the number back as a file of its
@@ -338,6 +339,7 @@ static int begin(cprof_recording *r, const char *engine)
     if (code)
         return code;
     r->running = true;
+    atomic_store(&process, r->process);
     r->next = recordings;
     recordings = r;
     if (r->output)
@@ -361,7 +363,21 @@ static void watch_forks(void)
     cprof__fork_watch(CPROF__SIGNAL, forget_in_child);
 }
 
-int cprof_start_cpu_profile(const cprof_cpu_options *options, cprof_recording **out)
+/* Files are read and written under the lock, and those are places where a thread may be cancelled: it would take the
+ * lock along. */
+static int hold_cancellation(void)
+{
+    int before = PTHREAD_CANCEL_ENABLE;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+    return before;
+}
+
+static void allow_cancellation(int before)
+{
+    pthread_setcancelstate(before, NULL);
+}
+
+static int start(const cprof_cpu_options *options, cprof_recording **out)
 {
     static const cprof_cpu_options defaults = CPROF_CPU_OPTIONS_INIT;
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -399,6 +415,14 @@ int cprof_start_cpu_profile(const cprof_cpu_options *options, cprof_recording **
     return 0;
 }
 
+int cprof_start_cpu_profile(const cprof_cpu_options *options, cprof_recording **out)
+{
+    int before = hold_cancellation();
+    int code = start(options, out);
+    allow_cancellation(before);
+    return code;
+}
+
 /* ---- Stopping ---- */
 
 /* Under the lock. */
@@ -421,7 +445,7 @@ static int end(cprof_recording *r)
     return code;
 }
 
-int cprof_recording_stop(cprof_recording *r, cprof_snapshot **out)
+static int stop(cprof_recording *r, cprof_snapshot **out)
 {
     if (!r)
         return cprof__fail(CPROF_EINVAL, "recording: NULL");
@@ -443,6 +467,14 @@ int cprof_recording_stop(cprof_recording *r, cprof_snapshot **out)
         *out = data;
     else
         cprof_snapshot_free(data);
+    return code;
+}
+
+int cprof_recording_stop(cprof_recording *r, cprof_snapshot **out)
+{
+    int before = hold_cancellation();
+    int code = stop(r, out);
+    allow_cancellation(before);
     return code;
 }
 
@@ -473,10 +505,13 @@ static cprof_recording *with_output(void)
 
 void cprof__cpu_write_outputs(void)
 {
+    /* A child that was made without fork's handlers may find the lock held by a thread that it does not have. */
+    if (atomic_load(&process) != getpid())
+        return;
     for (;;) {
         cprof__lock_take(&lock);
         cprof_recording *r = with_output();
-        if (!r || r->process != getpid()) {
+        if (!r) {
             cprof__lock_give(&lock);
             return;
         }
@@ -501,6 +536,6 @@ static void forget_in_child(void)
     collector_ns = 0;
     cprof__threads_forget();
     remove_handlers();
-    cprof__ending_unwatch();
+    cprof__ending_forget();
     sem_init(&wake, 0, 0);
 }

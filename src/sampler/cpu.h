@@ -27,6 +27,9 @@ void cprof__ending_watch(void);
 /* There are no outputs any more: the signals are the default's again, where they are still ours. */
 void cprof__ending_unwatch(void);
 
+/* In the child of a fork: the same, also where a signal has come, which was for the parent. */
+void cprof__ending_forget(void);
+
 /* On the collector's thread: where a signal has come, writes the outputs and ends the process by it. */
 void cprof__ending_act(void);
 

@@ -62,6 +62,12 @@ void cprof__ending_unwatch(void)
     }
 }
 
+void cprof__ending_forget(void)
+{
+    atomic_store(&pending, 0); /* it was the parent's */
+    cprof__ending_unwatch();
+}
+
 void cprof__ending_act(void)
 {
     int signal = atomic_load(&pending);
