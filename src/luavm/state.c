@@ -15,6 +15,7 @@
 
 #include "base/alloc.h"
 #include "luavm/functions.h"
+#include "luavm/jitprofile.h"
 #include "luavm/levels.h"
 #include "luavm/names.h"
 #include "luavm/pucsignal.h"
@@ -150,6 +151,9 @@ static uint64_t find_wrap_entry(const cprof__luavm *vm, lua_State *L)
 static void end_block(cprof__luavm *vm, lua_State *L)
 {
     cprof_vm_state *state = vm->state;
+#if LUA_VERSION_NUM == 501
+    cprof__jit_detach(vm, L);
+#endif
     vm->state = NULL;
     cprof__puc_delist(vm);
     cprof_vm_detach(state);
@@ -224,6 +228,17 @@ static int intern_fixed(cprof__luavm *vm)
     return status;
 }
 
+/* The module for 5.1 meets LuaJIT too. */
+static const cprof_vm *runtime(lua_State *L)
+{
+#if LUA_VERSION_NUM == 501
+    return cprof__jit_vm(L);
+#else
+    (void)L;
+    return &cprof__lua_vm;
+#endif
+}
+
 int cprof_lua_attach(lua_State *L)
 {
     luaL_checkstack(L, 10, "cprof");
@@ -239,10 +254,13 @@ int cprof_lua_attach(lua_State *L)
     make_sentinels(vm, L);
     int status = intern_fixed(vm);
     if (status == 0) {
-        status = cprof_vm_attach(&cprof__lua_vm, vm, &vm->state);
+        status = cprof_vm_attach(runtime(L), vm, &vm->state);
     }
     if (status == 0) {
         cprof__lua_functions_init(vm);
+#if LUA_VERSION_NUM == 501
+        cprof__jit_attach(vm, L);
+#endif
         vm->puc = cprof__calloc(1, sizeof *vm->puc);
         cprof__puc_enlist(vm, L);
     }

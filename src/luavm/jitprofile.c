@@ -1,0 +1,519 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See jitprofile.h. LuaJIT's profiler wants to own SIGPROF and its timer. It is started, asked by way of
+ * sigaction which function it would run at the signal, and then both are given back: our own signals call that
+ * function (jitsignal.c). What it has noted of who started it is found in its memory, by the three pointers
+ * that it was given; before each request they are compared, for the program may take the profiler over, or stop
+ * it, after which the function must not be called.
+ */
+#define _GNU_SOURCE
+#include "luavm/jitprofile.h"
+
+#include "luavm/jitlayout.h"
+#include "luavm/jitsignal.h"
+#include "luavm/runtime.h"
+#include "luavm/threads.h"
+#include "luavm/walk.h"
+
+#include <link.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/time.h>
+
+/* Of <luajit.h>; LuaJIT's alone, and some builds have no profiler. */
+typedef void (*profile_callback)(void *data, lua_State *L, int samples, int vmstate);
+extern int luaJIT_setmode(lua_State *L, int index, int mode) __attribute__((weak));
+extern void luaJIT_profile_start(lua_State *L, const char *mode, profile_callback callback, void *data)
+    __attribute__((weak));
+extern void luaJIT_profile_stop(lua_State *L) __attribute__((weak));
+
+/* "l" makes compiled code look for requests wherever the line changes; with "f" loops within one function would
+ * never look. The interval is long, for the timer is not wanted. */
+#define PROFILE_MODE "li2000000"
+
+/* The walk's own needs. */
+#define ROOM_SLOTS 40
+
+/* Orders changes of who holds the profiler, and of slots. */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static const char *const activities[] = {
+    [CPROF__JIT_DOES_INTERPRET - 1] = "interpreted",
+    [CPROF__JIT_DOES_COMPILED - 1] = "compiled",
+    [CPROF__JIT_DOES_C - 1] = "C",
+    [CPROF__JIT_DOES_GC - 1] = "gc",
+    [CPROF__JIT_DOES_COMPILE - 1] = "compiler",
+    [CPROF__JIT_DOES_EXIT - 1] = "exit",
+    [CPROF__JIT_DOES_COMPILED_SECOND - 1] = "compiled: second VM",
+    [CPROF__JIT_DOES_COMPILED_TAKEN - 1] = "compiled: profiler in use",
+    NULL,
+};
+
+static uint64_t global_of(const lua_State *L)
+{
+    return cprof__word_at((const char *)L + CPROF__JIT_GLOBAL_AT);
+}
+
+/* ---- Safepoints ---- */
+
+/* How many levels L has. */
+static int count_levels(const cprof__levels *levels, lua_State *L)
+{
+    cprof__level level;
+    int count = 0;
+    for (bool more = levels->first(L, &level); more; more = levels->next(&level)) {
+        count = level.number + 1;
+    }
+    return count;
+}
+
+/* The level of L's frame at OFFSET, of FUNCTION (0: whichever); -1 where there is none. */
+static int find_level(const cprof__levels *levels, lua_State *L, uint64_t offset, uint64_t function)
+{
+    cprof__level level;
+    const char *stack = cprof__pointer_at((const char *)L + CPROF__JIT_STACK_AT);
+    for (bool more = levels->first(L, &level); more; more = levels->next(&level)) {
+        uint64_t at = (uint64_t)(level.at - stack);
+        if (at == offset) {
+            return !function || function == (uint64_t)(uintptr_t)level.closure ? level.number : -1;
+        }
+        if (at < offset) {
+            return -1;
+        }
+    }
+    return -1;
+}
+
+static bool has_room(lua_State *L)
+{
+    const char *top = cprof__pointer_at((const char *)L + CPROF__JIT_TOP_AT);
+    const char *max = cprof__pointer_at((const char *)L + CPROF__JIT_MAX_AT);
+    return max - top >= ROOM_SLOTS * 8;
+}
+
+/* What is compared with the moment of a request. */
+typedef struct arrival {
+    cprof__luavm *vm;
+    const cprof__levels *levels;
+    lua_State *L; /* runs now */
+    bool entered; /* a call was just made: its frame is newer than any request */
+    bool alive;   /* the collector has freed nothing since that lived at the moment */
+} arrival;
+
+static bool same_entry(const cprof_vm_moment *moment)
+{
+    uint64_t cframe = cprof__word_at((const char *)moment->running + cprof__jit.cframe);
+    return (cframe & ~CPROF__JIT_CFRAME_FLAGS) == moment->place[CPROF__JIT_PLACE_CFRAME];
+}
+
+/* The level of what ran on the stack of its own thread; UNKNOWN where the moment does not tell its frame. Frames
+ * of levels below FIRST are newer. */
+static int own_level(const arrival *a, const cprof_vm_moment *moment, int first, int unknown)
+{
+    lua_State *L = moment->running;
+    uint64_t frame = moment->place[CPROF__JIT_PLACE_FRAME], caller = moment->place[CPROF__JIT_PLACE_CALLER];
+    if (!frame || !a->levels) {
+        return unknown;
+    }
+    int level = find_level(a->levels, L, frame, moment->place[CPROF__JIT_PLACE_FUNCTION]);
+    /* The native function has returned: its caller is what is left. */
+    if (level < first && caller && unknown >= 0) {
+        level = find_level(a->levels, L, caller, 0);
+    }
+    return level < first ? -1 : level;
+}
+
+/* The thread that ran has yielded since, or ended, or resumed others. */
+static int other_level(const arrival *a, const cprof_vm_moment *moment, lua_State **thread)
+{
+    lua_State *chain[CPROF__CHAIN_MAX], *then = moment->running;
+    if (!a->levels) {
+        return -1;
+    }
+    size_t count = cprof__lua_chain(a->vm, a->L, NULL, chain);
+    int inner = 0;
+    while (count > 0 && chain[count - 1] != then) {
+        inner += count_levels(a->levels, chain[--count]);
+    }
+    if (count > 0) {
+        int own = own_level(a, moment, 0, same_entry(moment) ? 0 : -1);
+        return own < 0 ? -1 : inner + own;
+    }
+    if (!a->alive) {
+        return -1;
+    }
+    if (lua_status(then) == LUA_YIELD && has_room(then)) {
+        *thread = then;
+        return own_level(a, moment, 0, 0);
+    }
+    /* It has ended: a return to who resumed it, as from a function. */
+    return moment->place[CPROF__JIT_PLACE_FRAME] ? -1 : a->entered;
+}
+
+/* How many frames of *THREAD's stack came after MOMENT; -1 where what ran is not there. *THREAD is the one that
+ * runs, or gets to be the one that ran and has yielded since. */
+static int level_of(const arrival *a, const cprof_vm_moment *moment, lua_State **thread)
+{
+    if (moment->running != a->L) {
+        return other_level(a, moment, thread);
+    }
+    return own_level(a, moment, a->entered, same_entry(moment) ? a->entered : -1);
+}
+
+static int grow(lua_State *L)
+{
+    luaL_checkstack(L, ROOM_SLOTS, "cprof");
+    return 0;
+}
+
+/* Sees to it that a walk does not have to enlarge L's stack: an error from there would end the process. */
+static bool make_room(lua_State *L)
+{
+    if (has_room(L)) {
+        return true;
+    }
+    int kept = lua_gettop(L);
+    bool grown = lua_cpcall(L, grow, NULL) == 0;
+    lua_settop(L, kept);
+    return grown;
+}
+
+/* A request as it was noted. */
+typedef struct request {
+    cprof_vm_moment moment;
+    uint64_t ticket;
+    uint32_t generation;
+} request;
+
+/* Takes the last request, if there is one that was not answered. */
+static bool take(cprof__jit_slot *slot, request *r)
+{
+    uint32_t requested = atomic_load_explicit(&slot->requested, memory_order_relaxed), before;
+    if (requested == atomic_load_explicit(&slot->answered, memory_order_relaxed)) {
+        return false;
+    }
+    do {
+        before = requested;
+        atomic_signal_fence(memory_order_seq_cst);
+        *r = (request){slot->moment, slot->ticket, slot->generation};
+        atomic_signal_fence(memory_order_seq_cst);
+        requested = atomic_load_explicit(&slot->requested, memory_order_relaxed);
+    } while (requested != before);
+    atomic_store_explicit(&slot->answered, requested, memory_order_relaxed);
+    return true;
+}
+
+static bool pending(const cprof__jit_slot *slot)
+{
+    return atomic_load_explicit(&slot->requested, memory_order_relaxed) !=
+           atomic_load_explicit(&slot->answered, memory_order_relaxed);
+}
+
+/* L is at a safepoint; ENTERED as in an arrival. */
+static void deliver(cprof__jit_slot *slot, lua_State *L, bool entered)
+{
+    cprof__luavm *vm = atomic_load_explicit(&slot->state, memory_order_relaxed);
+    arrival a = {vm, atomic_load_explicit(&slot->levels, memory_order_relaxed), L, entered, false};
+    request r;
+    if (!vm->state) {
+        return;
+    }
+    do {
+        atomic_store_explicit(&slot->delivering, true, memory_order_relaxed);
+        atomic_signal_fence(memory_order_seq_cst);
+        while (take(slot, &r)) {
+            lua_State *thread = L;
+            int level = -1;
+            if (make_room(L)) {
+                cprof__luavm_follow_collector(vm, L);
+                a.alive = vm->generation == r.generation;
+                level = level_of(&a, &r.moment, &thread);
+            }
+            cprof_vm_safepoint(vm->state, r.ticket, thread, level);
+        }
+        atomic_store_explicit(&slot->delivering, false, memory_order_relaxed);
+        atomic_signal_fence(memory_order_seq_cst);
+    } while (pending(slot));
+}
+
+static void at_safepoint(void *data, lua_State *L, int samples, int vmstate)
+{
+    (void)samples;
+    (void)vmstate;
+    deliver(data, L, false);
+}
+
+/* ---- Who holds the profiler ---- */
+
+typedef struct search {
+    uintptr_t code; /* in the object to search */
+    uint64_t record[3];
+    const _Atomic uint64_t *found;
+    int count;
+} search;
+
+static void search_segment(search *s, const uint64_t *from, size_t words)
+{
+    for (size_t i = 0; i + 3 <= words; i++) {
+        if (memcmp(from + i, s->record, sizeof s->record) == 0) {
+            s->found = (const _Atomic uint64_t *)(from + i);
+            s->count++;
+        }
+    }
+}
+
+static bool in_segment(const struct dl_phdr_info *info, const ElfW(Phdr) * segment, uintptr_t address)
+{
+    uintptr_t start = info->dlpi_addr + segment->p_vaddr;
+    return segment->p_type == PT_LOAD && address >= start && address - start < segment->p_memsz;
+}
+
+static bool holds(const struct dl_phdr_info *info, uintptr_t address)
+{
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        if (in_segment(info, &info->dlpi_phdr[i], address)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int search_object(struct dl_phdr_info *info, size_t size, void *data)
+{
+    search *s = data;
+    (void)size;
+    if (!holds(info, s->code)) {
+        return 0;
+    }
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+        uintptr_t start = info->dlpi_addr + segment->p_vaddr, aligned = (start + 7) & ~(uintptr_t)7;
+        if (segment->p_type == PT_LOAD && segment->p_flags & PF_W && segment->p_memsz > aligned - start) {
+            search_segment(s, (const uint64_t *)aligned, (segment->p_memsz - (aligned - start)) / 8);
+        }
+    }
+    return 1;
+}
+
+/* Whether ADDRESS lies in the object that holds LuaJIT. */
+typedef struct neighbour {
+    uintptr_t code, address;
+    bool yes;
+} neighbour;
+
+static int compare_object(struct dl_phdr_info *info, size_t size, void *data)
+{
+    neighbour *n = data;
+    (void)size;
+    n->yes |= holds(info, n->code) && holds(info, n->address);
+    return 0;
+}
+
+static bool is_luajits(void (*handler)(int))
+{
+    neighbour n = {(uintptr_t)luaJIT_profile_start, (uintptr_t)handler, false};
+    dl_iterate_phdr(compare_object, &n);
+    return n.yes;
+}
+
+static int32_t vmstate_of(uint64_t global)
+{
+    return *(volatile int32_t *)(uintptr_t)(global + cprof__jit.vmstate);
+}
+
+/* What LuaJIT changes besides its own: SIGPROF and its timer. */
+typedef struct borrowed {
+    struct sigaction action;
+    struct itimerval timer;
+} borrowed;
+
+static void borrow(borrowed *b)
+{
+    sigaction(SIGPROF, NULL, &b->action);
+    getitimer(ITIMER_PROF, &b->timer);
+}
+
+/* *LEFT gets what LuaJIT had put there. */
+static void give_back(const borrowed *b, struct sigaction *left)
+{
+    sigaction(SIGPROF, &b->action, left);
+    setitimer(ITIMER_PROF, &b->timer, NULL);
+}
+
+static void stop_profiler(lua_State *L)
+{
+    borrowed b;
+    struct sigaction left;
+    borrow(&b);
+    luaJIT_profile_stop(L);
+    give_back(&b, &left);
+}
+
+/* Under the mutex, on L's thread, where compiled code of L's VM does not run. */
+static bool start_profiler(cprof__jit_slot *slot, lua_State *L)
+{
+    cprof__jit_profiler *p = &cprof__jit_profiler_state;
+    borrowed b;
+    struct sigaction left;
+    enum cprof__jit_holder holder = cprof__jit_holder(slot);
+    if (holder != CPROF__JIT_NOBODY || !luaJIT_profile_start || !luaJIT_profile_stop) {
+        return holder == CPROF__JIT_SELF;
+    }
+    borrow(&b);
+    if (is_luajits(b.action.sa_handler)) {
+        return false; /* the program uses it */
+    }
+    atomic_store_explicit(&p->holder, NULL, memory_order_release);
+    luaJIT_profile_start(L, PROFILE_MODE, at_safepoint, slot);
+    give_back(&b, &left);
+    if (left.sa_handler == b.action.sa_handler || !is_luajits(left.sa_handler)) {
+        return false;
+    }
+    search s = {(uintptr_t)luaJIT_profile_start,
+                {global_of(L), (uint64_t)(uintptr_t)at_safepoint, (uint64_t)(uintptr_t)slot},
+                NULL,
+                0};
+    dl_iterate_phdr(search_object, &s);
+    if (s.count != 1) {
+        stop_profiler(L);
+        return false;
+    }
+    p->trigger = left.sa_handler;
+    p->record = s.found;
+    p->callback = s.record[1];
+    atomic_store_explicit(&p->holder, slot, memory_order_release);
+    return true;
+}
+
+static bool start(cprof__jit_slot *slot, lua_State *L)
+{
+    pthread_mutex_lock(&mutex);
+    bool started = start_profiler(slot, L);
+    pthread_mutex_unlock(&mutex);
+    /* Where it cannot be had now, others need not try each time. */
+    atomic_store_explicit(&slot->refused, started ? 0 : CPROF__JIT_REFUSED_REQUESTS, memory_order_relaxed);
+    return started;
+}
+
+int cprof__jit_start(void *state)
+{
+    cprof__jit_slot *slot = cprof__jit_slot_of_state(state);
+    if (!slot) {
+        return 0;
+    }
+    uint64_t global = atomic_load_explicit(&slot->global, memory_order_relaxed), running;
+    memcpy(&running, (const char *)(uintptr_t)(global + cprof__jit.running), sizeof running);
+    lua_State *L = (lua_State *)(uintptr_t)running;
+    int32_t vmstate = vmstate_of(global);
+    /* Started underneath compiled code, it would throw away what it returns to. */
+    if (!L || (vmstate != CPROF__JIT_C && vmstate != CPROF__JIT_INTERPRETED)) {
+        return 0;
+    }
+    return start(slot, L);
+}
+
+/* ---- The hook ---- */
+
+void cprof__jit_hook(lua_State *L, lua_Debug *ar)
+{
+    uint64_t global = global_of(L);
+    cprof__jit_slot *slot = cprof__jit_slot_of_global(global);
+    if (!slot || !atomic_load_explicit(&slot->armed, memory_order_relaxed)) {
+        lua_sethook(L, NULL, 0, 0); /* a program has set what it had found */
+        return;
+    }
+    lua_Hook hook = slot->hook;
+    int mask = slot->hook_mask, left = slot->hook_left;
+    lua_sethook(L, hook, mask, slot->hook_count);
+    if (mask & LUA_MASKCOUNT) {
+        /* One instruction was counted as ours. */
+        *(volatile int32_t *)(uintptr_t)(global + cprof__jit.hook_left) = left > 1 ? left - 1 : 1;
+    }
+    atomic_store_explicit(&slot->armed, false, memory_order_relaxed);
+    deliver(slot, L, ar->event == LUA_HOOKCALL);
+    if (cprof__jit_holder(slot) == CPROF__JIT_NOBODY) {
+        start(slot, L);
+    }
+    /* The program's other events pass through; after a count, LuaJIT looks by itself whether there is one. */
+    if (hook && ar->event != LUA_HOOKCOUNT && mask & 1 << ar->event) {
+        hook(L, ar);
+    }
+}
+
+/* ---- States ---- */
+
+static const cprof_vm *make_vm(void)
+{
+    static cprof_vm vm;
+    vm = cprof__lua_vm;
+    vm.name = "LuaJIT";
+    vm.look = cprof__jit_look;
+    vm.request = cprof__jit_request;
+    vm.outward = cprof__jit_outward;
+    vm.activities = activities;
+    return &vm;
+}
+
+static const cprof_vm *jit_vm;
+
+static void make_jit_vm(void)
+{
+    jit_vm = make_vm();
+}
+
+const cprof_vm *cprof__jit_vm(lua_State *L)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void)L;
+    if (!luaJIT_setmode) {
+        return &cprof__lua_vm;
+    }
+    pthread_once(&once, make_jit_vm);
+    return jit_vm;
+}
+
+void cprof__jit_attach(cprof__luavm *vm, lua_State *L)
+{
+    if (!luaJIT_setmode || !cprof__jit_learn()) {
+        return;
+    }
+    pthread_mutex_lock(&mutex);
+    uint32_t used = atomic_load_explicit(&cprof__jit_slots_used, memory_order_relaxed), i = 0;
+    while (i < used && atomic_load_explicit(&cprof__jit_slots[i].global, memory_order_relaxed)) {
+        i++;
+    }
+    if (i < CPROF__JIT_SLOTS) {
+        cprof__jit_slot *slot = &cprof__jit_slots[i];
+        atomic_store_explicit(&slot->levels, vm->levels, memory_order_relaxed);
+        atomic_store_explicit(&slot->refused, 0, memory_order_relaxed);
+        atomic_store_explicit(&slot->armed, false, memory_order_relaxed);
+        atomic_store_explicit(&slot->answered, atomic_load(&slot->requested), memory_order_relaxed);
+        atomic_store_explicit(&slot->state, vm, memory_order_relaxed);
+        atomic_store_explicit(&slot->global, global_of(L), memory_order_release);
+        if (i == used) {
+            atomic_store_explicit(&cprof__jit_slots_used, used + 1, memory_order_release);
+        }
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
+void cprof__jit_detach(cprof__luavm *vm, lua_State *L)
+{
+    cprof__jit_slot *slot = cprof__jit_slot_of_state(vm);
+    if (!slot) {
+        return;
+    }
+    pthread_mutex_lock(&mutex);
+    bool holder = cprof__jit_holder(slot) == CPROF__JIT_SELF;
+    if (atomic_load_explicit(&cprof__jit_profiler_state.holder, memory_order_relaxed) == slot) {
+        atomic_store_explicit(&cprof__jit_profiler_state.holder, NULL, memory_order_release);
+    }
+    atomic_store_explicit(&slot->global, 0, memory_order_release);
+    if (holder) {
+        stop_profiler(L);
+    }
+    pthread_mutex_unlock(&mutex);
+    if (lua_gethook(L) == cprof__jit_hook) {
+        lua_sethook(L, slot->hook, slot->hook_mask, slot->hook_count);
+    }
+}

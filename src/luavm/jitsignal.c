@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See jitsignal.h. A state runs on the interrupted thread where the place at which native code entered the VM
+ * lies on this thread's stack. Until that is known, the state's memory may vanish under our feet (its thread
+ * closes it), so it is read by guarded loads.
+ */
+#define _GNU_SOURCE
+#include "luavm/jitsignal.h"
+
+#include "luavm/jitlayout.h"
+
+#include <ucontext.h>
+
+cprof__jit_slot cprof__jit_slots[CPROF__JIT_SLOTS];
+_Atomic uint32_t cprof__jit_slots_used;
+cprof__jit_profiler cprof__jit_profiler_state;
+
+/* Where the end of the stack is not known (a host's coroutines): how far out it is believed to be this one. */
+#define STACK_BYTES_UNKNOWN (UINT64_C(256) << 10)
+
+/* Frames between a C function and the Lua code that called it (pcall, metamethods). */
+#define CALLERS_MAX 8
+
+/* Requests in a row that running code did not see, after which the interpreter's dispatch is put right. */
+#define UNANSWERED_MAX 16
+
+cprof__jit_slot *cprof__jit_slot_of_state(const void *state)
+{
+    uint32_t used = atomic_load_explicit(&cprof__jit_slots_used, memory_order_acquire);
+    for (uint32_t i = 0; i < used; i++) {
+        cprof__jit_slot *slot = &cprof__jit_slots[i];
+        if (atomic_load_explicit(&slot->global, memory_order_acquire) &&
+            atomic_load_explicit(&slot->state, memory_order_relaxed) == state) {
+            return slot;
+        }
+    }
+    return NULL;
+}
+
+cprof__jit_slot *cprof__jit_slot_of_global(uint64_t global)
+{
+    uint32_t used = atomic_load_explicit(&cprof__jit_slots_used, memory_order_acquire);
+    for (uint32_t i = 0; i < used; i++) {
+        if (atomic_load_explicit(&cprof__jit_slots[i].global, memory_order_acquire) == global) {
+            return &cprof__jit_slots[i];
+        }
+    }
+    return NULL;
+}
+
+/* ---- Looking ---- */
+
+/* A thread of a VM that runs on this stack. */
+typedef struct found {
+    uint64_t global, L, cframe;
+    void *state;
+} found;
+
+static uint64_t stack_limit(const cprof_vm_signal *signal, uint64_t sp)
+{
+    return signal->stack_high > sp ? signal->stack_high : sp + STACK_BYTES_UNKNOWN;
+}
+
+/* Whether L, of the VM GLOBAL, entered the VM on the stack from LOW to HIGH. */
+static bool runs(const cprof_vm_signal *signal, uint64_t global, uint64_t L, uint64_t low, uint64_t high,
+                 uint64_t *cframe)
+{
+    uint64_t owner;
+    if (!L || L % 8 || !signal->load(L + CPROF__JIT_GLOBAL_AT, &owner) || owner != global ||
+        !signal->load(L + cprof__jit.cframe, cframe)) {
+        return false;
+    }
+    *cframe &= ~CPROF__JIT_CFRAME_FLAGS;
+    return *cframe >= low && *cframe < high;
+}
+
+/* Of the threads that entered a VM on this stack from LOW outward, the innermost. */
+static bool find(const cprof_vm_signal *signal, uint64_t low, uint64_t high, found *best)
+{
+    uint32_t used = atomic_load_explicit(&cprof__jit_slots_used, memory_order_acquire);
+    best->cframe = 0;
+    for (uint32_t i = 0; i < used; i++) {
+        cprof__jit_slot *slot = &cprof__jit_slots[i];
+        uint64_t global = atomic_load_explicit(&slot->global, memory_order_acquire), L, cframe;
+        if (!global || !signal->load(global + cprof__jit.running, &L)) {
+            continue;
+        }
+        /* After a host's C function has resumed a thread, that one is still noted as running. */
+        if (!runs(signal, global, L, low, high, &cframe)) {
+            L = global - cprof__jit.main;
+            if (!runs(signal, global, L, low, high, &cframe)) {
+                continue;
+            }
+        }
+        cprof__luavm *state = atomic_load_explicit(&slot->state, memory_order_relaxed);
+        if ((!best->cframe || cframe < best->cframe) &&
+            atomic_load_explicit(&slot->global, memory_order_acquire) == global) {
+            *best = (found){global, L, cframe, state};
+        }
+    }
+    return best->cframe != 0;
+}
+
+static bool load_int(const cprof_vm_signal *signal, uint64_t address, int32_t *value)
+{
+    uint64_t word;
+    if (!signal->load(address & ~UINT64_C(7), &word)) {
+        return false;
+    }
+    *value = (int32_t)(uint32_t)(word >> (address & 7) * 8);
+    return true;
+}
+
+static uint32_t activity(const cprof__jit_slot *slot, int32_t vmstate)
+{
+    switch (vmstate) {
+    case CPROF__JIT_INTERPRETED:
+        return CPROF__JIT_DOES_INTERPRET;
+    case CPROF__JIT_C:
+        return CPROF__JIT_DOES_C;
+    case CPROF__JIT_GC:
+        return CPROF__JIT_DOES_GC;
+    case CPROF__JIT_EXIT:
+        return CPROF__JIT_DOES_EXIT;
+    default:
+        break;
+    }
+    if (vmstate < 0) {
+        return CPROF__JIT_DOES_COMPILE;
+    }
+    enum cprof__jit_holder holder = cprof__jit_holder(slot);
+    return holder == CPROF__JIT_SECOND    ? CPROF__JIT_DOES_COMPILED_SECOND
+           : holder == CPROF__JIT_PROGRAM ? CPROF__JIT_DOES_COMPILED_TAKEN
+                                          : CPROF__JIT_DOES_COMPILED;
+}
+
+/* The frame outward of the one at FRAME (levelsjit.c says how frames are linked); 0: not known. */
+static uint64_t caller_of(const cprof_vm_signal *signal, uint64_t frame)
+{
+    uint64_t link, distance;
+    int32_t instruction;
+    if (!signal->load(frame, &link)) {
+        return 0;
+    }
+    if (link & 3) {
+        distance = link & ~UINT64_C(7);
+    } else if (link && load_int(signal, link - 4, &instruction)) {
+        distance = (2 + ((uint32_t)instruction >> 8 & 0xff)) * UINT64_C(8);
+    } else {
+        return 0;
+    }
+    return distance < frame ? frame - distance : 0;
+}
+
+static bool is_lua(const cprof_vm_signal *signal, uint64_t function)
+{
+    uint64_t word;
+    return signal->load(function + CPROF__JIT_FFID_AT, &word) && (word >> CPROF__JIT_FFID_SHIFT & 0xff) == 0;
+}
+
+/* Where the thread is, in code that has noted it: C functions and what the VM does besides. */
+static void fill_place(const cprof_vm_signal *signal, const found *f, cprof_vm_moment *moment)
+{
+    uint64_t base, stack, function, entry;
+    if (!signal->load(f->L + CPROF__JIT_BASE_AT, &base) ||
+        !signal->load(f->L + CPROF__JIT_STACK_AT, &stack) || base <= stack ||
+        !signal->load(base - 16, &function)) {
+        return;
+    }
+    uint64_t frame = base - 8;
+    function &= CPROF__JIT_POINTER_MASK;
+    moment->place[CPROF__JIT_PLACE_FRAME] = frame - stack;
+    moment->place[CPROF__JIT_PLACE_FUNCTION] = function;
+    if (function == f->L || is_lua(signal, function) ||
+        !signal->load(function + CPROF__JIT_ENTRY_AT, &entry)) {
+        return;
+    }
+    moment->entry = entry;
+    for (int i = 0; i < CALLERS_MAX; i++) {
+        frame = caller_of(signal, frame);
+        if (frame <= stack || !signal->load(frame - 8, &function)) {
+            return;
+        }
+        if (is_lua(signal, function & CPROF__JIT_POINTER_MASK)) {
+            moment->place[CPROF__JIT_PLACE_CALLER] = frame - stack;
+            return;
+        }
+    }
+}
+
+int cprof__jit_look(const cprof_vm_signal *signal, cprof_vm_moment *moment)
+{
+    const ucontext_t *context = signal->context;
+    uint64_t sp = (uint64_t)context->uc_mcontext.gregs[REG_RSP], jit_base;
+    int32_t vmstate;
+    found f;
+    if (!cprof__jit.known || !find(signal, sp, stack_limit(signal, sp), &f) ||
+        !load_int(signal, f.global + cprof__jit.vmstate, &vmstate) ||
+        !signal->load(f.global + cprof__jit.jit_base, &jit_base)) {
+        return 0;
+    }
+    const cprof__jit_slot *slot = cprof__jit_slot_of_state(f.state);
+    if (!slot) {
+        return 0;
+    }
+    *moment = (cprof_vm_moment){.state = f.state, .running = (void *)(uintptr_t)f.L};
+    moment->activity = activity(slot, vmstate);
+    moment->place[CPROF__JIT_PLACE_CFRAME] = f.cframe;
+    /* The interpreter keeps its place in registers, compiled code nowhere. */
+    if (vmstate < CPROF__JIT_INTERPRETED && vmstate != CPROF__JIT_EXIT && !jit_base) {
+        fill_place(signal, &f, moment);
+    }
+    /* After a hook has run Lua code, the interpreter goes on under the name of C. */
+    if (vmstate == CPROF__JIT_C && !moment->entry) {
+        moment->activity = CPROF__JIT_DOES_INTERPRET;
+        moment->place[CPROF__JIT_PLACE_FRAME] = 0;
+    }
+    return 1;
+}
+
+int cprof__jit_outward(const cprof_vm_signal *signal, uint64_t regs[3])
+{
+    const ucontext_t *context = signal->context;
+    uint64_t sp = (uint64_t)context->uc_mcontext.gregs[REG_RSP];
+    uint64_t high = stack_limit(signal, sp);
+    found f;
+    if (!cprof__jit.known || !find(signal, regs[1] > sp && regs[1] < high ? regs[1] : sp, high, &f)) {
+        return 0;
+    }
+    regs[0] = cprof__jit.interpreter;
+    regs[1] = f.cframe;
+    return 1;
+}
+
+/* ---- Asking ---- */
+
+enum cprof__jit_holder cprof__jit_holder(const cprof__jit_slot *slot)
+{
+    const cprof__jit_profiler *p = &cprof__jit_profiler_state;
+    const cprof__jit_slot *holder = atomic_load_explicit(&p->holder, memory_order_acquire);
+    if (!holder) {
+        bool refused = atomic_load_explicit(&slot->refused, memory_order_relaxed) > 0;
+        return refused ? CPROF__JIT_PROGRAM : CPROF__JIT_NOBODY;
+    }
+    /* The program may have started the profiler for itself, or stopped it; then our callback is gone. */
+    uint64_t global = atomic_load_explicit(&p->record[0], memory_order_relaxed);
+    if (!global) {
+        return CPROF__JIT_NOBODY;
+    }
+    if (global != atomic_load_explicit(&holder->global, memory_order_relaxed) ||
+        atomic_load_explicit(&p->record[1], memory_order_relaxed) != p->callback) {
+        return CPROF__JIT_PROGRAM;
+    }
+    return holder == slot ? CPROF__JIT_SELF : CPROF__JIT_SECOND;
+}
+
+/* LuaJIT's records on this thread, where the state is known to run. */
+static volatile uint8_t *hook_mask_of(uint64_t global)
+{
+    return (volatile uint8_t *)(uintptr_t)(global + cprof__jit.hook_mask);
+}
+
+static volatile int32_t *hook_left_of(uint64_t global)
+{
+    return (volatile int32_t *)(uintptr_t)(global + cprof__jit.hook_left);
+}
+
+static void note(cprof__jit_slot *slot, const cprof_vm_moment *moment, uint64_t ticket)
+{
+    slot->moment = *moment;
+    slot->ticket = ticket;
+    slot->generation = atomic_load_explicit(&slot->state, memory_order_relaxed)->generation;
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_fetch_add_explicit(&slot->requested, 1, memory_order_relaxed);
+}
+
+/* Where a signal comes while LuaJIT writes its table of instructions anew, what the trigger wrote is lost, and
+ * LuaJIT believes it to be there. A change of hooks without the request makes it write the table again. */
+static void put_dispatch_right(lua_State *L, uint64_t global)
+{
+    int32_t left = *hook_left_of(global);
+    *hook_mask_of(global) &= (uint8_t)~CPROF__JIT_HOOK_PROFILE;
+    lua_sethook(L, lua_gethook(L), lua_gethookmask(L), lua_gethookcount(L));
+    *hook_left_of(global) = left;
+}
+
+static int ask_profiler(cprof__jit_slot *slot, uint64_t global, const cprof_vm_moment *moment,
+                        uint64_t ticket)
+{
+    uint8_t mask = *hook_mask_of(global);
+    if (mask & (CPROF__JIT_HOOK_EVENT | CPROF__JIT_HOOK_FINALIZER)) {
+        return 0;
+    }
+    if (!(mask & CPROF__JIT_HOOK_PROFILE) || moment->place[CPROF__JIT_PLACE_FRAME]) {
+        atomic_store_explicit(&slot->unanswered, 0, memory_order_relaxed);
+    } else if (atomic_fetch_add_explicit(&slot->unanswered, 1, memory_order_relaxed) >= UNANSWERED_MAX) {
+        atomic_store_explicit(&slot->unanswered, 0, memory_order_relaxed);
+        put_dispatch_right(moment->running, global);
+    }
+    note(slot, moment, ticket);
+    cprof__jit_profiler_state.trigger(0);
+    return 1;
+}
+
+static int ask_hook(cprof__jit_slot *slot, uint64_t global, const cprof_vm_moment *moment, uint64_t ticket,
+                    bool wanted)
+{
+    lua_State *L = moment->running;
+    if (*hook_mask_of(global) &
+        (CPROF__JIT_HOOK_ACTIVE | CPROF__JIT_HOOK_EVENT | CPROF__JIT_HOOK_FINALIZER)) {
+        return 0;
+    }
+    if (wanted) {
+        note(slot, moment, ticket);
+    }
+    if (lua_gethook(L) == cprof__jit_hook && atomic_load_explicit(&slot->armed, memory_order_relaxed)) {
+        return wanted;
+    }
+    slot->hook = lua_gethook(L);
+    slot->hook_mask = lua_gethookmask(L);
+    slot->hook_count = lua_gethookcount(L);
+    slot->hook_left = *hook_left_of(global);
+    atomic_store_explicit(&slot->armed, true, memory_order_relaxed);
+    /* Compiled code that ends in a call, and goes on after it, meets no other instruction than the call. */
+    lua_sethook(L, cprof__jit_hook, slot->hook_mask | LUA_MASKCOUNT | LUA_MASKCALL, 1);
+    return wanted;
+}
+
+int cprof__jit_request(const cprof_vm_moment *moment, uint64_t ticket)
+{
+    cprof__jit_slot *slot = cprof__jit_slot_of_state(moment->state);
+    uint64_t global = slot ? atomic_load_explicit(&slot->global, memory_order_relaxed) : 0;
+    if (!global) {
+        return 0;
+    }
+    if (atomic_load_explicit(&slot->delivering, memory_order_relaxed)) {
+        note(slot, moment, ticket);
+        return 1;
+    }
+    enum cprof__jit_holder holder = cprof__jit_holder(slot);
+    if (atomic_load_explicit(&slot->refused, memory_order_relaxed) > 0) {
+        atomic_fetch_sub_explicit(&slot->refused, 1, memory_order_relaxed);
+    }
+    if (holder == CPROF__JIT_SELF) {
+        return ask_profiler(slot, global, moment, ticket);
+    }
+    /* Armed while a trace is recorded, a hook would throw the trace away. */
+    if (moment->activity == CPROF__JIT_DOES_COMPILE) {
+        return 0;
+    }
+    /* Where compiled code runs, the hook comes when it ends, which may be late; it starts the profiler then. */
+    bool compiled =
+        moment->activity >= CPROF__JIT_DOES_COMPILED_SECOND || moment->activity == CPROF__JIT_DOES_COMPILED;
+    if (compiled && holder != CPROF__JIT_NOBODY) {
+        return 0;
+    }
+    return ask_hook(slot, global, moment, ticket, !compiled);
+}
