@@ -132,6 +132,10 @@ typedef struct cprof_vm {
     /* The labels of VM thread RUNNING in STATE; NULL: none of its own. Called as WALK is. */
     const cprof_labels *(*labels)(void *state, void *running);
 
+    /* The frame of the native function that starts at ENTRY: STATE had called it at the moment of a request, and is
+     * back from it at the safepoint, where RUNNING runs. Called as WALK is. NULL: safepoints come before it returns. */
+    void (*called)(void *state, void *running, uint64_t entry, cprof_vm_frame *frame);
+
     /* Sampling begins, perhaps not for the first time: finds out, in no handler and on any thread, what LOOK and
      * REQUEST need to know. */
     void (*prepare)(void);

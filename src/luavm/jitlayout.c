@@ -4,10 +4,12 @@
  * from the collector, so it is where these two kinds of work can be seen from within. The state has no
  * libraries, so that nothing in it is compiled.
  */
+#define _GNU_SOURCE
 #include "luavm/jitlayout.h"
 
 #include "luavm/levels.h"
 
+#include <link.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -201,6 +203,27 @@ static bool evaluate(const trial *t, cprof__jit_layout *layout)
     return cprof__word_at(t->global + layout->jit_base) == 0;
 }
 
+static int find_code(struct dl_phdr_info *info, size_t size, void *data)
+{
+    cprof__jit_layout *layout = data;
+    uint64_t low = UINT64_MAX, high = 0;
+    (void)size;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+        if (segment->p_type == PT_LOAD) {
+            uint64_t start = info->dlpi_addr + segment->p_vaddr;
+            low = start < low ? start : low;
+            high = start + segment->p_memsz > high ? start + segment->p_memsz : high;
+        }
+    }
+    if (layout->interpreter < low || layout->interpreter >= high) {
+        return 0;
+    }
+    layout->code_low = low;
+    layout->code_high = high;
+    return 1;
+}
+
 static void learn(void)
 {
     trial *t = calloc(1, sizeof *t);
@@ -209,7 +232,7 @@ static void learn(void)
         t->L = (const char *)L;
         t->global = cprof__pointer_at(t->L + CPROF__JIT_GLOBAL_AT);
         if (t->global > t->L && t->global - t->L < MAIN_BYTES_MAX && lua_cpcall(L, run_trial, t) == 0) {
-            cprof__jit.known = evaluate(t, &cprof__jit);
+            cprof__jit.known = evaluate(t, &cprof__jit) && dl_iterate_phdr(find_code, &cprof__jit) == 1;
         }
         lua_close(L);
     }

@@ -49,10 +49,11 @@ typedef struct cprof__jit_layout {
     uint32_t running;  /* these of the global state: the thread that runs */
     uint32_t jit_base; /* the base of compiled code that runs; 0: none does */
     uint32_t vmstate;  /* 32 bits */
-    uint32_t hook_mask;   /* 8 bits */
-    uint32_t hook_left;   /* 32 bits: how many instructions are left until the hook is called */
-    uint32_t main;        /* how far before the global state the main thread lies */
-    uint64_t interpreter; /* a pc in the interpreter, in a call that it makes */
+    uint32_t hook_mask;           /* 8 bits */
+    uint32_t hook_left;           /* 32 bits: how many instructions are left until the hook is called */
+    uint32_t main;                /* how far before the global state the main thread lies */
+    uint64_t interpreter;         /* a pc in the interpreter, in a call that it makes */
+    uint64_t code_low, code_high; /* the file that holds LuaJIT */
 } cprof__jit_layout;
 
 extern cprof__jit_layout cprof__jit;

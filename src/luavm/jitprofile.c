@@ -11,6 +11,7 @@
 
 #include "luavm/jitlayout.h"
 #include "luavm/jitsignal.h"
+#include "luavm/names.h"
 #include "luavm/runtime.h"
 #include "luavm/threads.h"
 #include "luavm/walk.h"
@@ -19,6 +20,8 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/time.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 /* Of <luajit.h>; LuaJIT's alone, and some builds have no profiler. */
 typedef void (*profile_callback)(void *data, lua_State *L, int samples, int vmstate);
@@ -395,21 +398,41 @@ static bool start(cprof__jit_slot *slot, lua_State *L)
     return started;
 }
 
-int cprof__jit_start(void *state)
+static int load_word(uint64_t address, uint64_t *word)
 {
-    cprof__jit_slot *slot = cprof__jit_slot_of_state(state);
-    if (!slot) {
-        return 0;
+    struct iovec here = {word, sizeof *word}, there = {(void *)(uintptr_t)address, sizeof *word};
+    return process_vm_readv(getpid(), &here, 1, &there, 1, 0) == (ssize_t)sizeof *word;
+}
+
+/* Where the calling thread's stack ends; 0: not known. */
+static uint64_t stack_high(void)
+{
+    pthread_attr_t attributes;
+    void *low = NULL;
+    size_t size = 0;
+    if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+        pthread_attr_getstack(&attributes, &low, &size);
+        pthread_attr_destroy(&attributes);
     }
-    uint64_t global = atomic_load_explicit(&slot->global, memory_order_relaxed), running;
-    memcpy(&running, (const char *)(uintptr_t)(global + cprof__jit.running), sizeof running);
-    lua_State *L = (lua_State *)(uintptr_t)running;
-    int32_t vmstate = vmstate_of(global);
-    /* Started underneath compiled code, it would throw away what it returns to. */
-    if (!L || (vmstate != CPROF__JIT_C && vmstate != CPROF__JIT_INTERPRETED)) {
-        return 0;
+    return (uint64_t)(uintptr_t)low + size;
+}
+
+/* Sampling begins. Where a state runs on the calling thread (its Lua code asked for it), the profiler is started
+ * here: compiled code that is entered before the first signal could not be sampled before it ends. */
+static void prepare(void)
+{
+    cprof_vm_signal here = {.stack_high = stack_high(), .load = load_word};
+    uint64_t low = (uint64_t)(uintptr_t)__builtin_frame_address(0);
+    cprof__jit_found found;
+    if (!cprof__jit.known || !cprof__jit_find(&here, low, here.stack_high, &found)) {
+        return;
     }
-    return start(slot, L);
+    int32_t vmstate = vmstate_of(found.global);
+    cprof__jit_slot *slot = cprof__jit_slot_of_global(found.global);
+    /* Started underneath compiled code, it would throw away what is returned to. */
+    if (slot && (vmstate == CPROF__JIT_C || vmstate == CPROF__JIT_INTERPRETED)) {
+        start(slot, (lua_State *)(uintptr_t)found.L);
+    }
 }
 
 /* ---- The hook ---- */
@@ -442,6 +465,11 @@ void cprof__jit_hook(lua_State *L, lua_Debug *ar)
 
 /* ---- States ---- */
 
+static void called(void *state, void *running, uint64_t entry, cprof_vm_frame *frame)
+{
+    cprof__naming_entry(state, running, entry, frame);
+}
+
 static const cprof_vm *make_vm(void)
 {
     static cprof_vm vm;
@@ -450,6 +478,8 @@ static const cprof_vm *make_vm(void)
     vm.look = cprof__jit_look;
     vm.request = cprof__jit_request;
     vm.outward = cprof__jit_outward;
+    vm.prepare = prepare;
+    vm.called = called;
     vm.activities = activities;
     return &vm;
 }

@@ -17,9 +17,4 @@ const cprof_vm *cprof__jit_vm(lua_State *L);
 void cprof__jit_attach(cprof__luavm *vm, lua_State *L);
 void cprof__jit_detach(cprof__luavm *vm, lua_State *L);
 
-/* Sampling of STATE (a cprof__luavm) begins: starts the profiler here, where that can be done. It is otherwise
- * started when the state is first sampled in the interpreter, so nobody has to call this; but compiled code
- * that never ends is sampled only after it. Returns: whether STATE holds the profiler. */
-int cprof__jit_start(void *state);
-
 #endif

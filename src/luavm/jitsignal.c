@@ -50,12 +50,6 @@ cprof__jit_slot *cprof__jit_slot_of_global(uint64_t global)
 
 /* ---- Looking ---- */
 
-/* A thread of a VM that runs on this stack. */
-typedef struct found {
-    uint64_t global, L, cframe;
-    void *state;
-} found;
-
 static uint64_t stack_limit(const cprof_vm_signal *signal, uint64_t sp)
 {
     return signal->stack_high > sp ? signal->stack_high : sp + STACK_BYTES_UNKNOWN;
@@ -74,8 +68,7 @@ static bool runs(const cprof_vm_signal *signal, uint64_t global, uint64_t L, uin
     return *cframe >= low && *cframe < high;
 }
 
-/* Of the threads that entered a VM on this stack from LOW outward, the innermost. */
-static bool find(const cprof_vm_signal *signal, uint64_t low, uint64_t high, found *best)
+bool cprof__jit_find(const cprof_vm_signal *signal, uint64_t low, uint64_t high, cprof__jit_found *best)
 {
     uint32_t used = atomic_load_explicit(&cprof__jit_slots_used, memory_order_acquire);
     best->cframe = 0;
@@ -95,7 +88,7 @@ static bool find(const cprof_vm_signal *signal, uint64_t low, uint64_t high, fou
         cprof__luavm *state = atomic_load_explicit(&slot->state, memory_order_relaxed);
         if ((!best->cframe || cframe < best->cframe) &&
             atomic_load_explicit(&slot->global, memory_order_acquire) == global) {
-            *best = (found){global, L, cframe, state};
+            *best = (cprof__jit_found){global, L, cframe, state};
         }
     }
     return best->cframe != 0;
@@ -159,7 +152,7 @@ static bool is_lua(const cprof_vm_signal *signal, uint64_t function)
 }
 
 /* Where the thread is, in code that has noted it: C functions and what the VM does besides. */
-static void fill_place(const cprof_vm_signal *signal, const found *f, cprof_vm_moment *moment)
+static void fill_place(const cprof_vm_signal *signal, const cprof__jit_found *f, cprof_vm_moment *moment)
 {
     uint64_t base, stack, function, entry;
     if (!signal->load(f->L + CPROF__JIT_BASE_AT, &base) ||
@@ -188,13 +181,34 @@ static void fill_place(const cprof_vm_signal *signal, const found *f, cprof_vm_m
     }
 }
 
+/* Where the VM called native code by itself (the FFI), from compiled code or by a function of LuaJIT's for the purpose:
+ * the start of what it called; else 0. */
+static uint64_t called_by_ffi(const cprof_vm_signal *signal)
+{
+    uint64_t interpreter = signal->start(cprof__jit.interpreter), before = 0;
+    for (size_t i = 0; i < signal->count && interpreter; i++) {
+        uint64_t pc = signal->pcs[i], start = signal->start(pc);
+        bool compiled = !start && i + 1 == signal->count;
+        /* That function follows the interpreter. */
+        if (compiled || (start && start != interpreter && signal->start(start - 1) == interpreter)) {
+            bool own = before >= cprof__jit.code_low && before < cprof__jit.code_high;
+            return compiled && own ? 0 : before;
+        }
+        if (start == interpreter) {
+            return 0;
+        }
+        before = start;
+    }
+    return 0;
+}
+
 int cprof__jit_look(const cprof_vm_signal *signal, cprof_vm_moment *moment)
 {
     const ucontext_t *context = signal->context;
     uint64_t sp = (uint64_t)context->uc_mcontext.gregs[REG_RSP], jit_base;
     int32_t vmstate;
-    found f;
-    if (!cprof__jit.known || !find(signal, sp, stack_limit(signal, sp), &f) ||
+    cprof__jit_found f;
+    if (!cprof__jit.known || !cprof__jit_find(signal, sp, stack_limit(signal, sp), &f) ||
         !load_int(signal, f.global + cprof__jit.vmstate, &vmstate) ||
         !signal->load(f.global + cprof__jit.jit_base, &jit_base)) {
         return 0;
@@ -215,6 +229,11 @@ int cprof__jit_look(const cprof_vm_signal *signal, cprof_vm_moment *moment)
         moment->activity = CPROF__JIT_DOES_INTERPRET;
         moment->place[CPROF__JIT_PLACE_FRAME] = 0;
     }
+    uint64_t ffi = vmstate == CPROF__JIT_C || vmstate >= 0 ? called_by_ffi(signal) : 0;
+    if (ffi) {
+        moment->activity = CPROF__JIT_DOES_C;
+        moment->entry = ffi;
+    }
     return 1;
 }
 
@@ -223,8 +242,9 @@ int cprof__jit_outward(const cprof_vm_signal *signal, uint64_t regs[3])
     const ucontext_t *context = signal->context;
     uint64_t sp = (uint64_t)context->uc_mcontext.gregs[REG_RSP];
     uint64_t high = stack_limit(signal, sp);
-    found f;
-    if (!cprof__jit.known || !find(signal, regs[1] > sp && regs[1] < high ? regs[1] : sp, high, &f)) {
+    cprof__jit_found f;
+    if (!cprof__jit.known ||
+        !cprof__jit_find(signal, regs[1] > sp && regs[1] < high ? regs[1] : sp, high, &f)) {
         return 0;
     }
     regs[0] = cprof__jit.interpreter;
@@ -344,13 +364,13 @@ int cprof__jit_request(const cprof_vm_moment *moment, uint64_t ticket)
     if (holder == CPROF__JIT_SELF) {
         return ask_profiler(slot, global, moment, ticket);
     }
+    int32_t vmstate = *(volatile int32_t *)(uintptr_t)(global + cprof__jit.vmstate);
     /* Armed while a trace is recorded, a hook would throw the trace away. */
-    if (moment->activity == CPROF__JIT_DOES_COMPILE) {
+    if (vmstate < CPROF__JIT_EXIT) {
         return 0;
     }
     /* Where compiled code runs, the hook comes when it ends, which may be late; it starts the profiler then. */
-    bool compiled =
-        moment->activity >= CPROF__JIT_DOES_COMPILED_SECOND || moment->activity == CPROF__JIT_DOES_COMPILED;
+    bool compiled = vmstate >= 0 || *(volatile uint64_t *)(uintptr_t)(global + cprof__jit.jit_base);
     if (compiled && holder != CPROF__JIT_NOBODY) {
         return 0;
     }

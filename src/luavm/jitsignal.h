@@ -89,6 +89,16 @@ cprof__jit_slot *cprof__jit_slot_of_global(uint64_t global);
 /* The hook of the second way; jitprofile.c's. */
 void cprof__jit_hook(lua_State *L, lua_Debug *ar);
 
+/* A thread of a VM that runs on a stack. */
+typedef struct cprof__jit_found {
+    uint64_t global, L, cframe;
+    cprof__luavm *state;
+} cprof__jit_found;
+
+/* Of the threads that entered a VM on the stack of SIGNAL, from LOW up to HIGH: the innermost. Returns: whether there
+ * is one. */
+bool cprof__jit_find(const cprof_vm_signal *signal, uint64_t low, uint64_t high, cprof__jit_found *best);
+
 /* As in cprof_vm. */
 int cprof__jit_look(const cprof_vm_signal *signal, cprof_vm_moment *moment);
 int cprof__jit_request(const cprof_vm_moment *moment, uint64_t ticket);

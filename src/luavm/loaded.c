@@ -18,7 +18,8 @@ typedef struct search {
     size_t size;
     int where;
     int fields_left;
-    int function; /* its index on the stack */
+    int function;   /* its index on the stack */
+    uint64_t entry; /* 0, or a C function is looked for instead */
     bool is_c;
 } search;
 
@@ -77,6 +78,13 @@ static void consider(search *s, const char *module, const char *field)
     }
 }
 
+/* Whether the value on top of the stack is what is looked for. */
+static bool matches(const search *s, lua_State *L)
+{
+    return s->entry ? (uint64_t)(uintptr_t)lua_tocfunction(L, -1) == s->entry
+                    : lua_rawequal(L, -1, s->function);
+}
+
 /* The fields of the table on top of the stack, which is the module MODULE. */
 static void search_module(search *s, lua_State *L, const char *module)
 {
@@ -86,11 +94,32 @@ static void search_module(search *s, lua_State *L, const char *module)
             lua_pop(L, 2);
             return;
         }
-        if (lua_type(L, -2) == LUA_TSTRING && lua_rawequal(L, -1, s->function)) {
+        if (lua_type(L, -2) == LUA_TSTRING && matches(s, L)) {
             consider(s, module, lua_tostring(L, -2));
         }
         lua_pop(L, 1);
     }
+}
+
+static bool search_loaded(search *s, cprof__luavm *vm, lua_State *L, bool *standard)
+{
+    *s->name = '\0';
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->loaded_ref);
+    lua_pushnil(L);
+    while (lua_next(L, -2)) {
+        if (lua_type(L, -2) == LUA_TSTRING) {
+            const char *module = lua_tostring(L, -2);
+            if (matches(s, L)) {
+                consider(s, module, NULL);
+            } else if (lua_istable(L, -1)) {
+                search_module(s, L, module);
+            }
+        }
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    *standard = s->where == IN_STANDARD;
+    return s->where != NOWHERE;
 }
 
 bool cprof__lua_loaded_name(cprof__luavm *vm, lua_State *L, char *name, size_t size, bool *standard)
@@ -98,21 +127,14 @@ bool cprof__lua_loaded_name(cprof__luavm *vm, lua_State *L, char *name, size_t s
     search s = {.name = name, .size = size, .where = NOWHERE, .fields_left = FIELDS_MAX};
     s.function = lua_gettop(L);
     s.is_c = lua_iscfunction(L, -1);
-    *name = '\0';
-    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->loaded_ref);
-    lua_pushnil(L);
-    while (lua_next(L, -2)) {
-        if (lua_type(L, -2) == LUA_TSTRING) {
-            const char *module = lua_tostring(L, -2);
-            if (lua_rawequal(L, -1, s.function)) {
-                consider(&s, module, NULL);
-            } else if (lua_istable(L, -1)) {
-                search_module(&s, L, module);
-            }
-        }
-        lua_pop(L, 1);
-    }
-    lua_pop(L, 1);
-    *standard = s.where == IN_STANDARD;
-    return s.where != NOWHERE;
+    return search_loaded(&s, vm, L, standard);
+}
+
+bool cprof__lua_loaded_entry(cprof__luavm *vm, lua_State *L, uint64_t entry, char *name, size_t size,
+                             bool *standard)
+{
+    search s = {.name = name, .size = size, .where = NOWHERE, .fields_left = FIELDS_MAX};
+    s.entry = entry;
+    s.is_c = true;
+    return search_loaded(&s, vm, L, standard);
 }

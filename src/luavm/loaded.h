@@ -13,4 +13,8 @@
  * found. */
 bool cprof__lua_loaded_name(cprof__luavm *vm, lua_State *L, char *name, size_t size, bool *standard);
 
+/* The same for the C function ENTRY, which need not be on the stack. */
+bool cprof__lua_loaded_entry(cprof__luavm *vm, lua_State *L, uint64_t entry, char *name, size_t size,
+                             bool *standard);
+
 #endif

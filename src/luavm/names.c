@@ -172,18 +172,25 @@ static const cprof_vm_function *intern_c(const cprof__luavm *vm, const char *nam
     return cprof_vm_function_intern(&key, name, &function) == 0 ? function : vm->unknown;
 }
 
+/* NAME is the C function's own. */
+static void settle_c(const cprof__luavm *vm, cprof__naming *naming, uint64_t entry, const char *name,
+                     bool standard)
+{
+    naming->function = intern_c(vm, name);
+    naming->flags = standard ? CPROF_VM_RUNTIME : 0;
+    naming->settled = true;
+    if (entry) {
+        cprof_vm_name_native(entry, name);
+    }
+}
+
 void cprof__naming_c(cprof__luavm *vm, lua_State *L, lua_Debug *ar, cprof__lua_function *found)
 {
     char name[CPROF__LUA_NAME_MAX];
     bool standard;
     cprof__naming *naming = found->naming;
     if (naming && time_to_search(naming) && cprof__lua_loaded_name(vm, L, name, sizeof name, &standard)) {
-        naming->function = intern_c(vm, name);
-        naming->flags = standard ? CPROF_VM_RUNTIME : 0;
-        naming->settled = true;
-        if (found->entry) {
-            cprof_vm_name_native(found->entry, name);
-        }
+        settle_c(vm, naming, found->entry, name, standard);
     }
     if (naming && naming->function) {
         found->function = naming->function;
@@ -205,4 +212,18 @@ void cprof__naming_wrap(cprof__luavm *vm, cprof__lua_function *found)
     if (found->entry) {
         cprof_vm_name_native(found->entry, name);
     }
+}
+
+void cprof__naming_entry(cprof__luavm *vm, lua_State *L, uint64_t entry, cprof_vm_frame *frame)
+{
+    char name[CPROF__LUA_NAME_MAX];
+    bool standard;
+    cprof__naming *naming = cprof__naming_find(vm, (const void *)(uintptr_t)entry);
+    if (naming && time_to_search(naming) &&
+        cprof__lua_loaded_entry(vm, L, entry, name, sizeof name, &standard)) {
+        settle_c(vm, naming, entry, name, standard);
+    }
+    bool named = naming && naming->function;
+    const cprof_vm_function *function = named ? naming->function : intern_c(vm, "?");
+    *frame = (cprof_vm_frame){cprof_vm_function_address(function, 0), entry, named ? naming->flags : 0};
 }

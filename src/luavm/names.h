@@ -43,4 +43,7 @@ void cprof__naming_lua(cprof__luavm *vm, lua_State *L, lua_Debug *ar, cprof__lua
 void cprof__naming_c(cprof__luavm *vm, lua_State *L, lua_Debug *ar, cprof__lua_function *found);
 void cprof__naming_wrap(cprof__luavm *vm, cprof__lua_function *found);
 
+/* The frame of the C function ENTRY, which has returned, named as far as is possible now. Needs 8 free slots on L. */
+void cprof__naming_entry(cprof__luavm *vm, lua_State *L, uint64_t entry, cprof_vm_frame *frame);
+
 #endif

@@ -239,6 +239,19 @@ static const cprof_vm *runtime(lua_State *L)
 #endif
 }
 
+/* Lets VM be found by the sampler's signals. */
+static void enlist(cprof__luavm *vm, lua_State *L)
+{
+#if LUA_VERSION_NUM == 501
+    if (runtime(L) != &cprof__lua_vm) {
+        cprof__jit_attach(vm, L);
+        return;
+    }
+#endif
+    vm->puc = cprof__calloc(1, sizeof *vm->puc);
+    cprof__puc_enlist(vm, L);
+}
+
 int cprof_lua_attach(lua_State *L)
 {
     luaL_checkstack(L, 10, "cprof");
@@ -258,11 +271,7 @@ int cprof_lua_attach(lua_State *L)
     }
     if (status == 0) {
         cprof__lua_functions_init(vm);
-#if LUA_VERSION_NUM == 501
-        cprof__jit_attach(vm, L);
-#endif
-        vm->puc = cprof__calloc(1, sizeof *vm->puc);
-        cprof__puc_enlist(vm, L);
+        enlist(vm, L);
     }
     return status;
 }

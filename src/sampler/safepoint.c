@@ -62,6 +62,22 @@ static size_t walk_state(writer *w, cprof_vm_state *state, void *running, const 
     return count - leave_out;
 }
 
+/* Where the native function that ran has returned by now, it gets its place back before the *COUNT frames of LIST, which
+ * lie in the scratch. */
+static const cprof_vm_frame *put_back(cprof__tracked *t, cprof_vm_state *state, void *running,
+                                      const cprof_vm_frame *list, size_t *count)
+{
+    const cprof_vm *vm = cprof__vm_kind_of(state)->vm;
+    if (!t->asked.entry || !vm->called || *count == 0 || list[0].entry == t->asked.entry)
+        return list;
+    if (*count == t->scratch_max)
+        --*count;
+    memmove(t->scratch + 1, list, *count * sizeof *list);
+    vm->called(cprof__vm_state_of(state), running, t->asked.entry, t->scratch);
+    ++*count;
+    return t->scratch;
+}
+
 /* Where the thread has several states, those that run further out. */
 static void write_outer(writer *w, cprof__thread *self, const cprof_vm_state *state,
                         const cprof_vm_frame *list, size_t count)
@@ -108,6 +124,7 @@ static void write_frames(cprof__tracked *t, cprof_vm_state *state, void *running
     const cprof_vm_frame *list = NULL;
     writer w = {t, NULL, HEAD_WORDS, 0, false};
     size_t count = level < 0 ? 0 : walk_state(&w, state, running, NULL, level, &list);
+    list = put_back(t, state, running, list, &count);
     w.max = HEAD_WORDS + (2 + count * 2) * (self->vm_states > 1 ? 2 : 1);
     w.words = cprof__ring_reserve(&t->sampled.ring, w.max);
     if (!w.words)

@@ -48,7 +48,7 @@ static void go_outward(cprof__sample *sample, const cprof__vm_kind **kind, const
 {
     for (uint32_t i = 0; cprof__vm_kind_at(i); i++) {
         const cprof_vm *vm = cprof__vm_kind_at(i)->vm;
-        uint64_t found[3];
+        uint64_t found[3] = {0};
         if (!vm->outward || !vm->outward(signal, found) || sample->count >= CPROF__SAMPLE_PCS_MAX)
             continue;
         cprof__regs regs = {found[0], found[1], found[2]};

@@ -42,20 +42,22 @@ static bool collecting(const cprof__vm_kind *kind, uint32_t activity)
     return activity && kind->vm->activities && strcmp(kind->vm->activities[activity - 1], "gc") == 0;
 }
 
-/* The native function that the VM had called and its helpers, less what they had called of the API. Returns: the
- * place of that function, or native->count where it is not there. */
-static size_t push_called(cprof__merged *merged, const cprof_vm_native *native, const cprof__vm_kind *kind,
-                          uint64_t entry)
+/* The place of the native function that the VM had called, or native->count where it is not there. */
+static size_t find_called(const cprof_vm_native *native, uint64_t entry)
 {
-    size_t place = cprof__merge_find(native, 0, entry), first = 0;
-    if (place == native->count)
-        return place;
+    return entry ? cprof__merge_find(native, 0, entry) : native->count;
+}
+
+/* The helpers of the native function at PLACE, less what they had called of the API. */
+static void push_helpers(cprof__merged *merged, const cprof_vm_native *native, const cprof__vm_kind *kind,
+                         size_t place)
+{
+    size_t first = 0;
     for (size_t i = 0; i < place; i++)
         if (is_api(kind, native->starts[i]))
             first = i + 1;
     for (; first < place; first++)
         cprof__merge_push(merged, native->pcs[first]);
-    return place;
 }
 
 /* The first place outside the outermost API function: what is there belongs to no VM. */
@@ -91,9 +93,11 @@ static size_t weave_vm(cprof__merged *merged, const cprof_vm_native *native, con
 {
     if (collecting(kind, sample->activity))
         push_special(merged, "[gc]");
-    size_t called = sample->entry ? push_called(merged, native, kind, sample->entry) : native->count;
-    bool known = vm && vm->count;
-    if (called < native->count && !(known && begins_with(vm, sample->entry)))
+    size_t called = find_called(native, sample->entry);
+    bool known = vm && vm->count, begins = known && begins_with(vm, sample->entry);
+    if (called < native->count && !(begins && vm->segments[0].frames[0].flags & CPROF_VM_RUNTIME))
+        push_helpers(merged, native, kind, called);
+    if (called < native->count && !begins)
         cprof__merge_push(merged, native->pcs[called++]);
     if (known)
         return weave_segments(merged, native, called < native->count ? called : 0, vm);
