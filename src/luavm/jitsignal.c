@@ -237,19 +237,36 @@ int cprof__jit_look(const cprof_vm_signal *signal, cprof_vm_moment *moment)
     return 1;
 }
 
-int cprof__jit_outward(const cprof_vm_signal *signal, uint64_t regs[3])
+/* No assembler code of LuaJIT is longer. */
+#define INTERPRETER_BYTES_MAX (UINT64_C(64) << 10)
+
+/* How many frames there are up to the one in compiled code or in the interpreter, of which unwind rows tell nothing or,
+ * where it has put down more than they know of (when compiled code ends), the wrong. */
+static size_t place_in_vm(const cprof_vm_signal *signal)
+{
+    uint64_t start = signal->start(cprof__jit.interpreter);
+    for (size_t i = 0; start && i < signal->count; i++) {
+        uint64_t pc = signal->pcs[i];
+        if (pc >= start && pc - start < INTERPRETER_BYTES_MAX && signal->start(pc) == start) {
+            return i + 1;
+        }
+    }
+    return signal->count && !signal->start(signal->pcs[signal->count - 1]) ? signal->count : 0;
+}
+
+size_t cprof__jit_outward(const cprof_vm_signal *signal, uint64_t regs[3])
 {
     const ucontext_t *context = signal->context;
+    size_t place = cprof__jit.known ? place_in_vm(signal) : 0;
     uint64_t sp = (uint64_t)context->uc_mcontext.gregs[REG_RSP];
     uint64_t high = stack_limit(signal, sp);
     cprof__jit_found f;
-    if (!cprof__jit.known ||
-        !cprof__jit_find(signal, regs[1] > sp && regs[1] < high ? regs[1] : sp, high, &f)) {
+    if (!place || !cprof__jit_find(signal, sp, high, &f)) {
         return 0;
     }
     regs[0] = cprof__jit.interpreter;
     regs[1] = f.cframe;
-    return 1;
+    return place;
 }
 
 /* ---- Asking ---- */

@@ -102,6 +102,6 @@ bool cprof__jit_find(const cprof_vm_signal *signal, uint64_t low, uint64_t high,
 /* As in cprof_vm. */
 int cprof__jit_look(const cprof_vm_signal *signal, cprof_vm_moment *moment);
 int cprof__jit_request(const cprof_vm_moment *moment, uint64_t ticket);
-int cprof__jit_outward(const cprof_vm_signal *signal, uint64_t regs[3]);
+size_t cprof__jit_outward(const cprof_vm_signal *signal, uint64_t regs[3]);
 
 #endif

@@ -42,22 +42,24 @@ static const cprof__vm_kind *innermost(const cprof__sample *sample)
     return kind;
 }
 
-/* Where the walk ended in code that was compiled at run time: which VM's it is, and the rest of the stack. */
+/* Where the walk ended in code that was compiled at run time, or got lost in a VM's own: which VM's it is, and the rest
+ * of the stack. */
 static void go_outward(cprof__sample *sample, const cprof__vm_kind **kind, const cprof_vm_signal *signal,
                        bool guarded)
 {
     for (uint32_t i = 0; cprof__vm_kind_at(i); i++) {
         const cprof_vm *vm = cprof__vm_kind_at(i)->vm;
         uint64_t found[3] = {0};
-        if (!vm->outward || !vm->outward(signal, found) || sample->count >= CPROF__SAMPLE_PCS_MAX)
+        size_t kept = vm->outward ? vm->outward(signal, found) : 0;
+        if (!kept || kept >= CPROF__SAMPLE_PCS_MAX)
             continue;
         cprof__regs regs = {found[0], found[1], found[2]};
         const cprof__walk_memory memory = {0, 0, guarded};
         cprof__walk_end end;
         bool transient;
-        size_t more = cprof__walk(cprof__code_current(), &regs, &memory, sample->pcs + sample->count,
-                                  CPROF__SAMPLE_PCS_MAX - sample->count, &end, &transient);
-        sample->count += more;
+        size_t more = cprof__walk(cprof__code_current(), &regs, &memory, sample->pcs + kept,
+                                  CPROF__SAMPLE_PCS_MAX - kept, &end, &transient);
+        sample->count = kept + more;
         sample->end = (uint16_t)end;
         *kind = cprof__vm_kind_at(i);
         return;
@@ -96,7 +98,7 @@ void cprof__vm_signal(cprof__sampled *sampled, cprof__sample *sample, const void
                                     stack_high,
                                     cprof__code_function_start,
                                     guarded ? load_guarded : load_slowly};
-    if (sample->end == CPROF__WALK_UNKNOWN || sample->end == CPROF__WALK_BROKEN)
+    if (!kind || sample->end == CPROF__WALK_UNKNOWN || sample->end == CPROF__WALK_BROKEN)
         go_outward(sample, &kind, &signal, guarded);
     if (!kind)
         return;
