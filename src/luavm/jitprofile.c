@@ -3,8 +3,7 @@
  * See jitprofile.h. LuaJIT's profiler wants to own SIGPROF and its timer. It is started, asked by way of
  * sigaction which function it would run at the signal, and then both are given back: our own signals call that
  * function (jitsignal.c). What it has noted of who started it is found in its memory, by the three pointers
- * that it was given; before each request they are compared, for the program may take the profiler over, or stop
- * it, after which the function must not be called.
+ * that it was given; before each request they are compared, for the program may take the profiler over.
  */
 #define _GNU_SOURCE
 #include "luavm/jitprofile.h"
@@ -251,15 +250,15 @@ static void at_safepoint(void *data, lua_State *L, int samples, int vmstate)
 typedef struct search {
     uintptr_t code; /* in the object to search */
     uint64_t record[3];
-    const _Atomic uint64_t *found;
+    _Atomic uint64_t *found;
     int count;
 } search;
 
-static void search_segment(search *s, const uint64_t *from, size_t words)
+static void search_segment(search *s, uint64_t *from, size_t words)
 {
     for (size_t i = 0; i + 3 <= words; i++) {
         if (memcmp(from + i, s->record, sizeof s->record) == 0) {
-            s->found = (const _Atomic uint64_t *)(from + i);
+            s->found = (_Atomic uint64_t *)(from + i);
             s->count++;
         }
     }
@@ -292,7 +291,7 @@ static int search_object(struct dl_phdr_info *info, size_t size, void *data)
         const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
         uintptr_t start = info->dlpi_addr + segment->p_vaddr, aligned = (start + 7) & ~(uintptr_t)7;
         if (segment->p_type == PT_LOAD && segment->p_flags & PF_W && segment->p_memsz > aligned - start) {
-            search_segment(s, (const uint64_t *)aligned, (segment->p_memsz - (aligned - start)) / 8);
+            search_segment(s, (uint64_t *)aligned, (segment->p_memsz - (aligned - start)) / 8);
         }
     }
     return 1;
@@ -384,6 +383,7 @@ static bool start_profiler(cprof__jit_slot *slot, lua_State *L)
     p->trigger = left.sa_handler;
     p->record = s.found;
     p->callback = s.record[1];
+    atomic_store_explicit(&p->record[0], 0, memory_order_relaxed);
     atomic_store_explicit(&p->holder, slot, memory_order_release);
     return true;
 }
@@ -540,6 +540,7 @@ void cprof__jit_detach(cprof__luavm *vm, lua_State *L)
     }
     atomic_store_explicit(&slot->global, 0, memory_order_release);
     if (holder) {
+        atomic_store_explicit(&cprof__jit_profiler_state.record[0], global_of(L), memory_order_relaxed);
         stop_profiler(L);
     }
     pthread_mutex_unlock(&mutex);

@@ -279,14 +279,12 @@ enum cprof__jit_holder cprof__jit_holder(const cprof__jit_slot *slot)
         bool refused = atomic_load_explicit(&slot->refused, memory_order_relaxed) > 0;
         return refused ? CPROF__JIT_PROGRAM : CPROF__JIT_NOBODY;
     }
-    /* The program may have started the profiler for itself, or stopped it; then our callback is gone. */
+    /* The program may have started the profiler for itself, and stopped it again; then our callback is gone. */
     uint64_t global = atomic_load_explicit(&p->record[0], memory_order_relaxed);
-    if (!global) {
-        return CPROF__JIT_NOBODY;
-    }
-    if (global != atomic_load_explicit(&holder->global, memory_order_relaxed) ||
-        atomic_load_explicit(&p->record[1], memory_order_relaxed) != p->callback) {
-        return CPROF__JIT_PROGRAM;
+    bool ours = atomic_load_explicit(&p->record[1], memory_order_relaxed) == p->callback &&
+                atomic_load_explicit(&p->record[2], memory_order_relaxed) == (uint64_t)(uintptr_t)holder;
+    if (!ours) {
+        return global ? CPROF__JIT_PROGRAM : CPROF__JIT_NOBODY;
     }
     return holder == slot ? CPROF__JIT_SELF : CPROF__JIT_SECOND;
 }
@@ -334,8 +332,14 @@ static int ask_profiler(cprof__jit_slot *slot, uint64_t global, const cprof_vm_m
         atomic_store_explicit(&slot->unanswered, 0, memory_order_relaxed);
         put_dispatch_right(moment->running, global);
     }
+    _Atomic uint64_t *record = cprof__jit_profiler_state.record;
+    uint64_t nobody = 0, self = global;
+    if (!atomic_compare_exchange_strong(&record[0], &nobody, global)) {
+        return 0;
+    }
     note(slot, moment, ticket);
     cprof__jit_profiler_state.trigger(0);
+    atomic_compare_exchange_strong(&record[0], &self, 0);
     return 1;
 }
 

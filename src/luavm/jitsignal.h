@@ -68,12 +68,14 @@ typedef struct cprof__jit_slot {
 extern cprof__jit_slot cprof__jit_slots[CPROF__JIT_SLOTS];
 extern _Atomic uint32_t cprof__jit_slots_used; /* those from here on were never used */
 
-/* The profiler of LuaJIT. HOLDER is written last. */
+/* The profiler of LuaJIT. HOLDER is written last. Between requests LuaJIT's record names no global state, as if the
+ * profiler were stopped, so that the program may start it for itself, and lua_close does not stop it: that would reset
+ * SIGPROF and its timer, which are the program's. */
 typedef struct cprof__jit_profiler {
     _Atomic(cprof__jit_slot *) holder; /* NULL: not started by us */
     void (*trigger)(int);              /* asks for a safepoint */
-    const _Atomic uint64_t
-        *record;       /* LuaJIT's own: the global state, the callback, its data; NULL: not known */
+    /* LuaJIT's own words: the global state, the callback, its data. */
+    _Atomic uint64_t *record;
     uint64_t callback; /* ours */
 } cprof__jit_profiler;
 extern cprof__jit_profiler cprof__jit_profiler_state;
