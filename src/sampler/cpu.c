@@ -154,10 +154,10 @@ static void rest(void)
 
 static void *collector(void *context)
 {
-    (void)context;
     pthread_setname_np(pthread_self(), "cprof");
+    collector_tid = gettid(); /* for who started us, and waits for it under the lock */
+    sem_post(context);
     cprof__lock_take(&lock);
-    collector_tid = gettid();
     for (int idle = 0; idle < IDLE_TICKS;) {
         cprof__lock_give(&lock);
         rest();
@@ -182,15 +182,19 @@ static int start_thread(void)
     pthread_attr_t attributes;
     pthread_t thread;
     sigset_t all, old;
+    sem_t started;
+    sem_init(&started, 0, 0);
     sigfillset(&all);
     sigdelset(&all, SIGSEGV);
     sigdelset(&all, SIGBUS);
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    int error = pthread_create(&thread, &attributes, collector, NULL);
+    int error = pthread_create(&thread, &attributes, collector, &started);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attributes);
+    while (!error && sem_wait(&started) != 0) {}
+    sem_destroy(&started);
     collecting = !error;
     return error ? cprof__fail_errno(error, "cannot start the collector's thread") : 0;
 }
