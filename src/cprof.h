@@ -104,12 +104,24 @@ CPROF_API int cprof_labels_intern(const cprof_label *labels, size_t count, const
 /* The labels of SET, sorted by key; *COUNT gets how many. NULL is the empty set. Owns: cprof. */
 CPROF_API const cprof_label *cprof_labels_list(const cprof_labels *set, size_t *count);
 
+/* The set with the labels of INNER and OUTER (NULL: none); where both have a key, INNER's label. No allocation
+ * where the result is interned already. Returns: 0; CPROF_EINVAL (a NULL out), CPROF_ENOMEM. */
+CPROF_API int cprof_labels_join(const cprof_labels *inner, const cprof_labels *outer,
+                                const cprof_labels **out);
+
 /* Gives the calling thread the labels SET (NULL: none) until the next call; *OLD (may be NULL) gets those it had
  * before. They appear on the thread's CPU samples, and on entries and events added on it, where a label of the
- * entry's own with the same key takes precedence. Code of a VM has labels of its own (cprof_vm.labels): those of
- * the coroutine that runs, where it has any.
- * Returns: 0, CPROF_ENOMEM. Source: https://pkg.go.dev/runtime/pprof#SetGoroutineLabels */
+ * entry's own with the same key takes precedence. Code of a VM has labels of its own (cprof_vm.labels), those of
+ * the coroutine that runs; they are joined to the thread's, and take precedence over them. Threads do not
+ * inherit labels. Returns: 0. Source: https://pkg.go.dev/runtime/pprof#SetGoroutineLabels */
 CPROF_API int cprof_set_labels(const cprof_labels *set, const cprof_labels **old);
+
+/* Calls FUNCTION with CONTEXT while the calling thread has the labels SET (NULL: none) besides those it has, over
+ * which they take precedence; gives it back its labels afterwards. A FUNCTION that does not return (longjmp, an
+ * exception) leaves the labels as they are.
+ * Returns: 0; CPROF_EINVAL (a NULL function), CPROF_ENOMEM: then FUNCTION ran with the thread's own labels alone.
+ * Source: https://pkg.go.dev/runtime/pprof#Do */
+CPROF_API int cprof_with_labels(const cprof_labels *set, void (*function)(void *context), void *context);
 
 /* ---- Profiles ---- */
 

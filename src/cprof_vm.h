@@ -70,6 +70,13 @@ CPROF_API void cprof_vm_name_native(uint64_t entry, const char *name);
  * a runtime to find out which functions its own are. Returns: how many. */
 CPROF_API size_t cprof_vm_native_stack(uint64_t *pcs, uint64_t *starts, size_t max);
 
+/* ---- Labels ---- */
+
+/* The number of SET (NULL: 0), 1 to 65,536, for a VM that has no room for a pointer where it keeps labels, and the
+ * set that has NUMBER (NULL where none has). Signals: safe. */
+CPROF_API uint32_t cprof_vm_labels_number(const cprof_labels *set);
+CPROF_API const cprof_labels *cprof_vm_labels_get(uint32_t number);
+
 /* ---- States ---- */
 
 /* One frame of a VM's stack. */
@@ -129,7 +136,8 @@ typedef struct cprof_vm {
 
     /* The rest serves CPU profiles and labels; each may be NULL. */
 
-    /* The labels of VM thread RUNNING in STATE; NULL: none of its own. Called as WALK is. */
+    /* The labels of VM thread RUNNING in STATE; NULL: none of its own. RUNNING may be NULL right after a WALK
+     * without it: the innermost thread which that found. Called as WALK is. */
     const cprof_labels *(*labels)(void *state, void *running);
 
     /* The frame of the native function that starts at ENTRY: STATE had called it at the moment of a request, and is

@@ -9,9 +9,11 @@
 #include "base/error.h"
 #include "base/thread.h"
 #include "core/code.h"
+#include "core/labels.h"
 #include "core/stacks.h"
 #include "core/vm.h"
 #include "core/vmcode.h"
+#include "sigsafe/current.h"
 
 #include <stdatomic.h>
 #include <string.h>
@@ -151,26 +153,35 @@ static cprof_vm_native walk_functions(room *r, const cprof__regs *regs, cprof__w
 }
 
 static uint32_t capture_merged(room *r, const cprof__regs *regs, uint32_t skip, cprof__thread *thread,
-                               cprof_vm_state *state, void *running)
+                               cprof_vm_state *state, void *running, const cprof_labels **labels)
 {
     cprof__walk_end end;
     cprof_vm_native native = walk_functions(r, regs, &end);
     r->stack = 0;
     cprof__merged merged = {r->frames, 0, r->depth, false};
-    cprof__vm_merge(thread, state, running, &native, 0, r->vm_frames, r->depth + 1, &merged);
+    cprof__vm_merge(thread, state, running, &native, 0, r->vm_frames, r->depth + 1, &merged, labels);
     size_t count = add_remark(merged.frames, merged.count, merged.cut, end);
     return count ? cprof__stacks_intern(merged.frames, (uint32_t)count, skip) : 0;
 }
 
-uint32_t cprof__capture(const cprof__regs *regs, cprof_vm_state *state, void *running, int skip)
+uint32_t cprof__capture(const cprof__regs *regs, cprof_vm_state *state, void *running, int skip,
+                        uint32_t *labels)
 {
     cprof__thread *thread = cprof__thread_self();
     room *r = thread ? get_room(thread) : NULL;
     if (!r)
         return 0;
-    if (state || thread->vm_states > 0)
-        return capture_merged(r, regs, (uint32_t)skip, thread, state, running);
-    return capture_native(r, regs, (uint32_t)skip);
+    uint32_t stack;
+    if (state || thread->vm_states > 0) {
+        const cprof_labels *of_vm = NULL;
+        stack = capture_merged(r, regs, (uint32_t)skip, thread, state, running, &of_vm);
+        *labels = cprof__labels_join(*labels, cprof__labels_number(of_vm));
+    } else {
+        stack = capture_native(r, regs, (uint32_t)skip);
+    }
+    if (*labels != CPROF__LABELS_FAILED)
+        *labels = cprof__labels_join(*labels, cprof__current.labels);
+    return *labels != CPROF__LABELS_FAILED ? stack : 0;
 }
 
 size_t cprof_vm_native_stack(uint64_t *pcs, uint64_t *starts, size_t max)

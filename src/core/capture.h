@@ -11,7 +11,9 @@
 
 /* The number (core/stacks.h) of the stack from REGS outward, which a public function took of itself: it is
  * frame 0. For a call out of a VM, STATE and RUNNING say what runs, and the VM's innermost frame is frame 0.
- * SKIP is kept with the stack. Returns 0 where memory ran out. */
-uint32_t cprof__capture(const cprof__regs *regs, cprof_vm_state *state, void *running, int skip);
+ * SKIP is kept with the stack. *LABELS, the labels of an entry of its own, gets those of what runs joined to
+ * it: those of the VM's innermost thread, then those of the calling thread. Returns 0 where memory ran out. */
+uint32_t cprof__capture(const cprof__regs *regs, cprof_vm_state *state, void *running, int skip,
+                        uint32_t *labels);
 
 #endif

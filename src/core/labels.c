@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * See labels.h. Sets are interned under the lock and live for ever; a number finds its set through chunks of
- * pointers that never move.
+ * pointers that never move. What two sets give together is remembered in a direct-mapped table of words, so
+ * that joining takes no lock where it was done before; a word that another pair displaced is found again
+ * without allocating, since the joined set is interned already.
  */
 #include "core/labels.h"
 
@@ -10,12 +12,17 @@
 #include "base/error.h"
 #include "base/lock.h"
 #include "base/map.h"
+#include "cprof_vm.h"
+#include "sigsafe/current.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 
 #define CHUNK_SHIFT 8
 #define CHUNK_SETS (1u << CHUNK_SHIFT)
+
+/* Lists of at most this many labels are put together on the stack. */
+#define LOCAL_MAX 16
 
 struct cprof_labels {
     uint32_t number;
@@ -155,6 +162,32 @@ static const cprof_labels *intern_sorted(const cprof_label *list, size_t size)
     return set;
 }
 
+/* Room for SIZE labels: LOCAL, which holds LOCAL_MAX, or memory for release; NULL where there is none. */
+static cprof_label *borrow(cprof_label *local, size_t size)
+{
+    return size <= LOCAL_MAX ? local : cprof__malloc(size * sizeof *local);
+}
+
+static void release(cprof_label *list, const cprof_label *local)
+{
+    if (list != local)
+        cprof__free(list);
+}
+
+/* Sorts LIST and interns it. */
+static int sort_and_intern(cprof_label *list, size_t size, const cprof_labels **out)
+{
+    qsort(list, size, sizeof *list, by_key);
+    for (size_t i = 1; i < size; i++)
+        if (strcmp(list[i - 1].key, list[i].key) == 0)
+            return cprof__fail(CPROF_EINVAL, "label '%s' is given twice", list[i].key);
+    const cprof_labels *set = intern_sorted(list, size);
+    if (!set)
+        return cprof__fail_memory();
+    *out = set;
+    return 0;
+}
+
 int cprof_labels_intern(const cprof_label *labels, size_t size, const cprof_labels **out)
 {
     if (!out || (size && !labels))
@@ -166,27 +199,116 @@ int cprof_labels_intern(const cprof_label *labels, size_t size, const cprof_labe
     for (size_t i = 0; i < size; i++)
         if (!labels[i].key || !*labels[i].key)
             return cprof__fail(CPROF_EINVAL, "label %zu has no key", i + 1);
-    cprof_label *sorted = cprof__malloc(size * sizeof *sorted);
+    cprof_label local[LOCAL_MAX], *sorted = borrow(local, size);
     if (!sorted)
         return cprof__fail_memory();
     memcpy(sorted, labels, size * sizeof *sorted);
-    qsort(sorted, size, sizeof *sorted, by_key);
-    for (size_t i = 1; i < size; i++)
-        if (strcmp(sorted[i - 1].key, sorted[i].key) == 0) {
-            int code = cprof__fail(CPROF_EINVAL, "label '%s' is given twice", sorted[i].key);
-            cprof__free(sorted);
-            return code;
-        }
-    const cprof_labels *set = intern_sorted(sorted, size);
-    cprof__free(sorted);
-    if (!set)
-        return cprof__fail_memory();
-    *out = set;
-    return 0;
+    int code = sort_and_intern(sorted, size, out);
+    release(sorted, local);
+    return code;
 }
 
 const cprof_label *cprof_labels_list(const cprof_labels *set, size_t *size)
 {
     *size = set ? set->count : 0;
     return set ? set->list : NULL;
+}
+
+/* ---- Joining ---- */
+
+/* What was joined before: a word holds INNER, OUTER and what they give, NUMBER_BITS each; 0: free. Written and
+ * read without a lock, whole words at a time. */
+#define NUMBER_BITS 17
+#define JOINED_SLOTS 4096
+_Static_assert(CPROF__LABEL_SETS_MAX < 1u << NUMBER_BITS, "numbers of sets fit into the words of pairs");
+
+static _Atomic uint64_t joined[JOINED_SLOTS];
+
+/* Writes the labels of both sets, which are sorted by key, to LIST. Returns: how many. */
+static size_t merge(const cprof_labels *inner, const cprof_labels *outer, cprof_label *list)
+{
+    size_t size = 0, i = 0, j = 0;
+    while (i < inner->count || j < outer->count) {
+        int order = i == inner->count   ? 1
+                    : j == outer->count ? -1
+                                        : strcmp(inner->list[i].key, outer->list[j].key);
+        list[size++] = order <= 0 ? inner->list[i] : outer->list[j];
+        i += order <= 0;
+        j += order >= 0;
+    }
+    return size;
+}
+
+static uint32_t join(const cprof_labels *inner, const cprof_labels *outer)
+{
+    cprof_label local[LOCAL_MAX], *list = borrow(local, (size_t)inner->count + outer->count);
+    if (!list)
+        return CPROF__LABELS_FAILED;
+    const cprof_labels *set = intern_sorted(list, merge(inner, outer, list));
+    release(list, local);
+    return set ? set->number : CPROF__LABELS_FAILED;
+}
+
+uint32_t cprof__labels_join_pair(uint32_t inner, uint32_t outer)
+{
+    uint64_t pair = (uint64_t)outer << NUMBER_BITS | inner;
+    _Atomic uint64_t *slot = &joined[cprof__hash_word(0, pair) % JOINED_SLOTS];
+    /* Acquire and release: whoever finds a set's number here may read the set. */
+    uint64_t word = atomic_load_explicit(slot, memory_order_acquire);
+    if ((word & ((UINT64_C(1) << 2 * NUMBER_BITS) - 1)) == pair)
+        return (uint32_t)(word >> 2 * NUMBER_BITS);
+    uint32_t number = join(cprof__labels_get(inner), cprof__labels_get(outer));
+    if (number != CPROF__LABELS_FAILED)
+        atomic_store_explicit(slot, (uint64_t)number << 2 * NUMBER_BITS | pair, memory_order_release);
+    return number;
+}
+
+int cprof_labels_join(const cprof_labels *inner, const cprof_labels *outer, const cprof_labels **out)
+{
+    if (!out)
+        return cprof__fail(CPROF_EINVAL, "out: NULL");
+    uint32_t number = cprof__labels_join(cprof__labels_number(inner), cprof__labels_number(outer));
+    if (number == CPROF__LABELS_FAILED)
+        return cprof__fail_memory();
+    *out = cprof__labels_get(number);
+    return 0;
+}
+
+/* ---- The labels of the calling thread ---- */
+
+int cprof_set_labels(const cprof_labels *set, const cprof_labels **old)
+{
+    uint32_t before = cprof__current.labels;
+    __atomic_store_n(&cprof__current.labels, cprof__labels_number(set), __ATOMIC_RELAXED);
+    if (old)
+        *old = cprof__labels_get(before);
+    return 0;
+}
+
+int cprof_with_labels(const cprof_labels *set, void (*function)(void *context), void *context)
+{
+    if (!function)
+        return cprof__fail(CPROF_EINVAL, "function: NULL");
+    uint32_t before = cprof__current.labels, within = cprof__labels_join(cprof__labels_number(set), before);
+    bool failed = within == CPROF__LABELS_FAILED;
+    __atomic_store_n(&cprof__current.labels, failed ? before : within, __ATOMIC_RELAXED);
+    function(context);
+    __atomic_store_n(&cprof__current.labels, before, __ATOMIC_RELAXED);
+    return failed ? cprof__fail_memory() : 0;
+}
+
+/* ---- For virtual machines ---- */
+
+uint32_t cprof_vm_labels_number(const cprof_labels *set)
+{
+    return cprof__labels_number(set);
+}
+
+const cprof_labels *cprof_vm_labels_get(uint32_t number)
+{
+    if (number > CPROF__LABEL_SETS_MAX)
+        return NULL;
+    return atomic_load_explicit(&chunks[number >> CHUNK_SHIFT], memory_order_acquire)
+               ? cprof__labels_get(number)
+               : NULL;
 }

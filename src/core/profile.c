@@ -112,8 +112,8 @@ static int add(cprof_profile *profile, uint64_t key, const cprof_entry_options *
     if (code)
         return code;
     int64_t values[CPROF_SAMPLE_TYPES_MAX];
-    cprof__entry entry = {key, cprof__capture(regs, state, running, options->skip),
-                          cprof__labels_number(options->labels), fill_values(options, values)};
+    cprof__entry entry = {key, 0, cprof__labels_number(options->labels), fill_values(options, values)};
+    entry.stack = cprof__capture(regs, state, running, options->skip, &entry.labels);
     if (!entry.stack)
         return cprof__fail_memory();
     code = cprof__entries_add(&profile->entries, &entry);
@@ -147,9 +147,9 @@ static int record(cprof_profile *profile, const cprof_entry_options *options, co
         return code;
     int64_t values[CPROF_SAMPLE_TYPES_MAX];
     cprof__events *events = get_events(profile);
-    uint32_t stack = events ? cprof__capture(regs, state, running, options->skip) : 0;
-    if (!stack || cprof__events_add(events, stack, cprof__labels_number(options->labels),
-                                    fill_values(options, values)) != 0)
+    uint32_t labels = cprof__labels_number(options->labels);
+    uint32_t stack = events ? cprof__capture(regs, state, running, options->skip, &labels) : 0;
+    if (!stack || cprof__events_add(events, stack, labels, fill_values(options, values)) != 0)
         return cprof__fail_memory();
     return 0;
 }

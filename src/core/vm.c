@@ -233,7 +233,7 @@ cprof_vm_state *cprof__vm_running(cprof__thread *thread, const cprof_vm_state *e
 
 void cprof__vm_merge(cprof__thread *thread, cprof_vm_state *state, void *running,
                      const cprof_vm_native *native, size_t from, cprof_vm_frame *scratch, size_t scratch_max,
-                     cprof__merged *merged)
+                     cprof__merged *merged, const cprof_labels **labels)
 {
     const cprof_vm_state *done = NULL;
     size_t at;
@@ -243,6 +243,8 @@ void cprof__vm_merge(cprof__thread *thread, cprof_vm_state *state, void *running
         cprof_vm_native rest = {native->pcs + from, native->starts + from, native->count - from};
         int truncated = 0;
         size_t count = state->kind->vm->walk(state->state, running, &rest, scratch, scratch_max, &truncated);
+        if (!done && state->kind->vm->labels)
+            *labels = state->kind->vm->labels(state->state, running);
         from = cprof__merge_state(merged, native, from, &state->kind->api, scratch, count, running != NULL);
         merged->cut |= truncated != 0;
         running = NULL;

@@ -22,10 +22,11 @@ uint64_t cprof__vm_key(const cprof_vm_state *state, uint64_t key);
 
 /* Weaves the frames of the states that THREAD (the calling one) owns into NATIVE from FROM on and appends all
  * to MERGED. STATE, RUNNING: known to run, its innermost frame being the function that called cprof; NULL,
- * NULL otherwise. SCRATCH has room for SCRATCH_MAX VM frames. Takes CPROF__RANK_VM. */
+ * NULL otherwise. SCRATCH has room for SCRATCH_MAX VM frames. *LABELS gets those of the innermost VM thread,
+ * where there is one. Takes CPROF__RANK_VM. */
 void cprof__vm_merge(cprof__thread *thread, cprof_vm_state *state, void *running,
                      const cprof_vm_native *native, size_t from, cprof_vm_frame *scratch, size_t scratch_max,
-                     cprof__merged *merged);
+                     cprof__merged *merged, const cprof_labels **labels);
 
 /* A kind of VM that was ever attached, with the set of its API functions. Lives for ever. */
 typedef struct cprof__vm_kind {

@@ -32,10 +32,11 @@ static void deliver(cprof_recording *recordings, enum cprof__source source, cons
             cprof__recording_credit(r, credit);
 }
 
-/* The labels of a sample: the VM's, the thread's where the VM has none, and what the VM was doing. */
+/* The labels of a sample: the VM's, joined to the thread's. Where memory runs out, the VM's alone. */
 static uint32_t labels_of(const cprof__sample *sample, uint32_t vm_labels)
 {
-    return vm_labels ? vm_labels : sample->labels;
+    uint32_t joined = cprof__labels_join(vm_labels, sample->labels);
+    return joined != CPROF__LABELS_FAILED ? joined : vm_labels;
 }
 
 static void credit_sample(cprof__tracked *t, cprof_recording *recordings, const waiting *w,
