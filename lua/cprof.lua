@@ -65,6 +65,32 @@ cprof.profiles = core.profiles
 -- @usage local set = cprof.labels { route = "/blob" }; open_blobs:add(blob, { labels = set })
 cprof.labels = core.labels
 
+--- Calls a function under labels.
+-- While it runs, the labels appear on CPU samples and on all entries and events, beside the labels from before, over
+-- which they take precedence; a label of an entry's own takes precedence over both. Afterwards, also where the function
+-- raised, the labels are as they were. They belong to the coroutine: the function may yield, and be resumed under
+-- other labels; and coroutines that it creates have them as well, for as long as they live.
+--
+-- An error keeps its value. On Lua 5.4 a message handler further out also sees the whole stack; elsewhere it sees the
+-- stack from here on.
+-- @function with_labels
+-- @tparam Labels|table set what `labels` returns, or takes
+-- @tparam function fn the function
+-- @param ... its arguments
+-- @return what the function returns
+-- @raise where set holds no labels or fn cannot be called, and what the function raised
+-- @usage local body = cprof.with_labels({ route = "/blob" }, handle, request)
+cprof.with_labels = core.with_labels
+
+--- Gives the running coroutine labels, in the place of those it has, until it is given others.
+-- They appear on CPU samples and on all entries and events; coroutines that it creates from now on have them as well.
+-- @function set_labels
+-- @tparam ?Labels|table set what `labels` returns, or takes; nil: no labels
+-- @treturn ?Labels the labels from before, or nil where there were none
+-- @raise where set holds no labels
+-- @usage local old = cprof.set_labels { phase = "load" }; load_all(); cprof.set_labels(old)
+cprof.set_labels = core.set_labels
+
 --- Sets how many frames of a stack are kept at most, from now on.
 -- @function set_prof_stack_depth
 -- @tparam integer depth from 1 to 1024; 128 at first

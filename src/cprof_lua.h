@@ -42,6 +42,15 @@ CPROF_API int cprof_lua_detach(lua_State *L);
 /* The state of L for the calls of cprof_vm.h (cprof_vm_add with L as RUNNING), NULL where it is not attached. */
 CPROF_API struct cprof_vm_state *cprof_lua_state(lua_State *L);
 
+/* Gives L, a main thread or a coroutine that runs or does not, the labels SET (NULL: none) until the next call;
+ * *OLD (may be NULL) gets those it had before. They appear on its CPU samples, and on entries and events added
+ * while it runs. Coroutines that L creates get those that L has then. L's state must have been attached. May raise
+ * a Lua error where memory runs out. Returns: 0, CPROF_ECLOSED (it was not). */
+CPROF_API int cprof_lua_set_labels(lua_State *L, const cprof_labels *set, const cprof_labels **old);
+
+/* The labels of L; NULL where it has none. May raise a Lua error where L's stack cannot grow. */
+CPROF_API const cprof_labels *cprof_lua_labels(lua_State *L);
+
 /* Opens the module `cprof.core` (lua_CFunction): pushes its table. For package.preload in hosts that link
  * statically. */
 CPROF_API int luaopen_cprof_core(lua_State *L);

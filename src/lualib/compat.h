@@ -32,6 +32,14 @@ static inline void *cprof__lua_testudata(lua_State *L, int index, const char *ty
     return same ? data : NULL;
 }
 
+/* Only LuaJIT, which the module for 5.1 serves as well, has this function. */
+extern int luaJIT_setmode(lua_State *L, int index, int mode) __attribute__((weak));
+
+static inline bool cprof__lua_is_jit(void)
+{
+    return luaJIT_setmode != NULL;
+}
+
 static inline void cprof__lua_setfuncs(lua_State *L, const luaL_Reg *functions)
 {
     luaL_register(L, NULL, functions);

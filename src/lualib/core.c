@@ -74,6 +74,7 @@ int luaopen_cprof_core(lua_State *L)
         {"profiles", cprof__profile_list},
         {"labels", cprof__labels_new},
         {"start_cpu_profile", cprof__recording_start},
+        {"set_labels", cprof__labels_set},
         {"set_prof_stack_depth", set_prof_stack_depth},
         {NULL, NULL},
     };
@@ -88,6 +89,8 @@ int luaopen_cprof_core(lua_State *L)
     cprof__recording_open(L);
     lua_createtable(L, 0, 8);
     cprof__lua_setfuncs(L, functions);
+    cprof__push_with_labels(L);
+    lua_setfield(L, -2, "with_labels");
     lua_pushfstring(L, "cprof %s", cprof_version());
     lua_setfield(L, -2, "_VERSION");
     return 1;

@@ -25,8 +25,20 @@ void cprof__recording_open(lua_State *L);
  * none). */
 void cprof__new_type(lua_State *L, const char *type, const luaL_Reg *functions, const luaL_Reg *methods);
 
-/* cprof.labels */
+/* cprof.labels and set_labels */
 int cprof__labels_new(lua_State *L);
+int cprof__labels_set(lua_State *L);
+
+/* Pushes with_labels (with51.c, with52.c, with54.c), leaving what it needs in the registry. */
+void cprof__push_with_labels(lua_State *L);
+
+/* Reads labels, or a table of them, at index ARG into *SET. Returns NULL, or what is wrong with the argument. */
+const char *cprof__labels_read(lua_State *L, int arg, const cprof_labels **set);
+
+/* Begins with_labels(set, fn, …), whose arguments are on the stack: joins the set to the running coroutine's
+ * labels, of which *OLD gets those from before. Returns NULL, or what is wrong with argument *ARG; then nothing
+ * changed. */
+const char *cprof__labels_enter(lua_State *L, const cprof_labels **old, int *arg);
 
 /* Functions of the module that make profile handles. */
 int cprof__profile_new(lua_State *L);

@@ -7,6 +7,7 @@
  */
 #include "luavm/runtime.h"
 
+#include "luavm/labels.h"
 #include "luavm/pucsignal.h"
 #include "luavm/walk.h"
 
@@ -56,6 +57,7 @@ const cprof_vm cprof__lua_vm = {
     .look = cprof__puc_look,
     .request = cprof__puc_request,
     .activities = activities,
+    .labels = cprof__lua_labels,
 };
 
 bool cprof__lua_entered(const cprof_vm_native *native, size_t limit)

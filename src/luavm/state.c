@@ -16,6 +16,7 @@
 #include "base/alloc.h"
 #include "luavm/functions.h"
 #include "luavm/jitprofile.h"
+#include "luavm/labelsjit.h"
 #include "luavm/levels.h"
 #include "luavm/names.h"
 #include "luavm/pucsignal.h"
@@ -26,7 +27,7 @@
 /* Its address is the block's key in the registry. */
 static const char block_key;
 
-static cprof__luavm *find_block(lua_State *L)
+cprof__luavm *cprof__luavm_of(lua_State *L)
 {
     lua_pushlightuserdata(L, (void *)&block_key);
     lua_rawget(L, LUA_REGISTRYINDEX);
@@ -161,6 +162,7 @@ static void end_block(cprof__luavm *vm, lua_State *L)
     vm->puc = NULL;
     cprof__lua_functions_fini(vm);
     cprof__namings_fini(vm);
+    cprof__lua_unwrap_creation(vm, L);
     lua_getfield(L, LUA_REGISTRYINDEX, CPROF__LUA_ON_DETACH);
     if (lua_isnil(L, -1) || lua_pcall(L, 0, 0, 0) != 0) {
         lua_pop(L, 1);
@@ -185,6 +187,7 @@ static cprof__luavm *new_block(lua_State *L)
 {
     cprof__luavm *vm = lua_newuserdata(L, sizeof *vm);
     memset(vm, 0, sizeof *vm);
+    vm->is_jit = cprof__lua_is_jit();
     push_metatable(L, block_gc);
     lua_setmetatable(L, -2);
 
@@ -255,7 +258,7 @@ static void enlist(cprof__luavm *vm, lua_State *L)
 int cprof_lua_attach(lua_State *L)
 {
     luaL_checkstack(L, 10, "cprof");
-    cprof__luavm *vm = find_block(L);
+    cprof__luavm *vm = cprof__luavm_of(L);
     if (vm && vm->state) {
         cprof_vm_adopt(vm->state);
         return 0;
@@ -279,7 +282,7 @@ int cprof_lua_attach(lua_State *L)
 int cprof_lua_detach(lua_State *L)
 {
     luaL_checkstack(L, 2, "cprof");
-    cprof__luavm *vm = find_block(L);
+    cprof__luavm *vm = cprof__luavm_of(L);
     if (vm && vm->state) {
         end_block(vm, L);
     }
@@ -288,6 +291,6 @@ int cprof_lua_detach(lua_State *L)
 
 struct cprof_vm_state *cprof_lua_state(lua_State *L)
 {
-    cprof__luavm *vm = find_block(L);
+    cprof__luavm *vm = cprof__luavm_of(L);
     return vm ? vm->state : NULL;
 }

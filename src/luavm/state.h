@@ -11,6 +11,7 @@
 #include "cprof_vm.h"
 #include "luavm/variant.h"
 
+#include <signal.h>
 #include <stdint.h>
 
 /* What is known of a function value, found by the value's pointer. The pointer alone proves nothing, since
@@ -58,6 +59,11 @@ typedef struct cprof__luavm {
     int spare_ref;                      /* registry: the next sentinel, or false */
     struct cprof__namings *namings;     /* functions whose names are not settled */
     struct cprof__puc *puc;             /* pucsignal.h; NULL: no memory, or not PUC Lua */
+    lua_State *walked;                  /* the innermost thread that the last walk found, or NULL */
+    int labels_ref;                     /* registry: labels of threads (labels.h); 0: none were set yet */
+    int unwrap_ref;                     /* registry: puts back what labelsjit.c wrapped; 0: nothing is */
+    volatile sig_atomic_t hooks_busy;   /* hooks are being read or set for labels: no handler sets one now */
+    bool is_jit;
 } cprof__luavm;
 
 /* Names are cut where they are longer than this, with their 0. */
@@ -69,6 +75,9 @@ enum {
     CPROF__WEAK_ROOT,         /* the thread that a host resumed when we last looked for one */
     CPROF__WEAK_SLOTS = CPROF__WEAK_ROOT
 };
+
+/* What is kept for the state of L; NULL where it was never attached. Needs a free slot on L. */
+cprof__luavm *cprof__luavm_of(lua_State *L);
 
 /* Begins a new generation where closures, prototypes and source strings seen in VM's may since have been
  * freed and their addresses reused. Needs four free slots on L. Runs no Lua code and allocates nothing. */

@@ -41,6 +41,14 @@ static inline bool cprof__lua_tail_called(const lua_Debug *ar)
     return false;
 }
 
+/* Only LuaJIT has this function, and a program with both has one for each. */
+extern int luaJIT_setmode(lua_State *L, int index, int mode) __attribute__((weak));
+
+static inline bool cprof__lua_is_jit(void)
+{
+    return luaJIT_setmode != NULL;
+}
+
 /* The main thread of L's state, or NULL: 5.1 tells only the main thread itself. */
 static inline lua_State *cprof__lua_main(lua_State *L)
 {
@@ -57,6 +65,11 @@ static inline lua_State *cprof__lua_main(lua_State *L)
 static inline bool cprof__lua_tail_called(const lua_Debug *ar)
 {
     return ar->istailcall;
+}
+
+static inline bool cprof__lua_is_jit(void)
+{
+    return false;
 }
 
 static inline lua_State *cprof__lua_main(lua_State *L)

@@ -157,6 +157,7 @@ size_t cprof__lua_walk(void *state, void *running, const cprof_vm_native *native
     lua_State *chain[CPROF__CHAIN_MAX];
     writer w = {vm, frames, 0, frames_max, false};
     size_t threads = cprof__lua_chain(vm, running, native, chain);
+    vm->walked = threads > 0 ? chain[threads - 1] : NULL;
     if (threads > 0 && cprof__lua_room(chain[threads - 1], 4)) {
         cprof__luavm_follow_collector(vm, chain[threads - 1]);
     }
