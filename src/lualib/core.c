@@ -73,8 +73,8 @@ int luaopen_cprof_core(lua_State *L)
         {"lookup", cprof__profile_lookup},
         {"profiles", cprof__profile_list},
         {"labels", cprof__labels_new},
-        {"start_cpu_profile", cprof__recording_start},
         {"set_labels", cprof__labels_set},
+        {"start_cpu_profile", cprof__recording_start},
         {"set_prof_stack_depth", set_prof_stack_depth},
         {NULL, NULL},
     };

@@ -71,8 +71,8 @@ static const char *read_table(lua_State *L, int table, const cprof_labels **set)
 const char *cprof__labels_read(lua_State *L, int arg, const cprof_labels **set)
 {
     const cprof_labels **handle = cprof__lua_testudata(L, arg, CPROF__LABELS_TYPE);
+    *set = handle ? *handle : NULL;
     if (handle) {
-        *set = *handle;
         return NULL;
     }
     if (!lua_istable(L, arg)) {
@@ -121,7 +121,7 @@ int cprof__labels_new(lua_State *L)
 
 int cprof__labels_set(lua_State *L)
 {
-    const cprof_labels *set = NULL, *old;
+    const cprof_labels *set = NULL, *old = NULL;
     luaL_checkany(L, 1);
     const char *wrong = lua_isnil(L, 1) ? NULL : cprof__labels_read(L, 1, &set);
     if (wrong) {
@@ -140,7 +140,7 @@ int cprof__labels_set(lua_State *L)
 
 const char *cprof__labels_enter(lua_State *L, const cprof_labels **old, int *arg)
 {
-    const cprof_labels *set, *joined;
+    const cprof_labels *set, *joined = NULL;
     *arg = 1;
     const char *wrong = cprof__labels_read(L, 1, &set);
     if (wrong) {

@@ -3,6 +3,7 @@
  * Labels of what runs: sets joined, each thread with its own, on entries and events, without an allocation once
  * they are interned.
  */
+#define _GNU_SOURCE
 #include "test.h"
 
 #include "core/labels.h"
@@ -13,6 +14,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static const cprof_labels *set_of(const char *key, const char *value)
 {
@@ -233,6 +235,45 @@ static void test_entries(void **unused)
     assert_labels(entries, "route=/own size=big");
 }
 
+static volatile double sink;
+
+static void burn(void *unused)
+{
+    (void)unused;
+    struct timespec begin, now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
+    do {
+        for (int i = 0; i < 10000; i++)
+            sink += i;
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    } while ((now.tv_sec - begin.tv_sec) * 1000 + (now.tv_nsec - begin.tv_nsec) / 1000000 < 300);
+}
+
+/* What burns nearly all the time does so under labels. */
+static void test_cpu(void **unused)
+{
+    (void)unused;
+    cprof_recording *recording;
+    cprof_snapshot *snapshot;
+    assert_int_equal(cprof_start_cpu_profile(NULL, &recording), 0);
+    assert_int_equal(cprof_with_labels(set_of("cpu", "burn"), burn, NULL), 0);
+    assert_int_equal(cprof_recording_stop(recording, &snapshot), 0);
+    int64_t labelled = 0, total = 0;
+    for (size_t i = 0; i < cprof_snapshot_sample_count(snapshot); i++) {
+        cprof_sample sample;
+        size_t count;
+        assert_int_equal(cprof_snapshot_sample(snapshot, i, &sample), 0);
+        const cprof_label *list = cprof_labels_list(sample.labels, &count);
+        bool burns = count == 1 && strcmp(list->key, "cpu") == 0 && strcmp(list->str, "burn") == 0;
+        labelled += burns ? sample.values[0] : 0;
+        total += sample.values[0];
+    }
+    assert_true(labelled > 0);
+    assert_true(labelled * 10 >= total * 8);
+    cprof_snapshot_free(snapshot);
+    cprof_recording_free(recording);
+}
+
 /* Once interned, no call allocates: neither setting, nor joining, nor interning again. */
 static void test_no_allocation(void **unused)
 {
@@ -307,11 +348,12 @@ static void test_full(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_join),         cmocka_unit_test(test_join_many),
-        cmocka_unit_test(test_join_long),    cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_threads),      cmocka_unit_test(test_with_labels),
-        cmocka_unit_test(test_entries),      cmocka_unit_test(test_no_allocation),
-        cmocka_unit_test(test_join_at_once), cmocka_unit_test(test_full),
+        cmocka_unit_test(test_join),          cmocka_unit_test(test_join_many),
+        cmocka_unit_test(test_join_long),     cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_threads),       cmocka_unit_test(test_with_labels),
+        cmocka_unit_test(test_entries),       cmocka_unit_test(test_cpu),
+        cmocka_unit_test(test_no_allocation), cmocka_unit_test(test_join_at_once),
+        cmocka_unit_test(test_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
