@@ -352,6 +352,8 @@ static const char memory_script[] =
     "local set = cprof.labels {a = 1}"
     "for i = 1, 20 do local key = {} p:add(key, {labels = set}) p:add(i) p:remove(i) end "
     "coroutine.wrap(function() pcall(function() p:add('s') end) end)() p:remove('s')"
+    "cprof.with_labels({b = 2}, function()"
+    "  cprof.set_labels(set) coroutine.wrap(function() p:add('l') end)() end) p:remove('l')"
     "local data = p:snapshot() for s in data:samples() do assert(s.frames[1]) end "
     "assert(#data:encode() > 0) assert(#cprof.profiles() > 0)";
 

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Labels of Lua threads as a C host, and whoever puts hooks of our own in their place, meet them.
+ * Compiled for each Lua (lualabels_test.cmake).
+ */
+#include "test.h"
+
+#include "cprof.h"
+#include "cprof_lua.h"
+#include "luavm/labels.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include <stdio.h>
+#include <string.h>
+
+static cprof_profile *profile;
+
+static const cprof_labels *set_of(const char *key, int64_t value)
+{
+    cprof_label label = {key, NULL, value, NULL};
+    const cprof_labels *set;
+    assert_int_equal(cprof_labels_intern(&label, 1, &set), 0);
+    return set;
+}
+
+/* Writes SET as "key=1 key=2". */
+static const char *text_of(const cprof_labels *set, char *text, size_t size)
+{
+    size_t count, length = 0;
+    const cprof_label *list = cprof_labels_list(set, &count);
+    text[0] = 0;
+    for (size_t i = 0; i < count && length < size; i++)
+        length += (size_t)snprintf(text + length, size - length, "%s%s=%lld", i ? " " : "", list[i].key,
+                                   (long long)list[i].num);
+    return text;
+}
+
+static int push_labels(lua_State *L)
+{
+    char text[256];
+    cprof_snapshot *snapshot;
+    cprof_sample sample;
+    assert_int_equal(cprof_profile_snapshot(profile, &snapshot), 0);
+    assert_int_equal(cprof_snapshot_sample(snapshot, 0, &sample), 0);
+    lua_pushstring(L, text_of(sample.labels, text, sizeof text));
+    cprof_snapshot_free(snapshot);
+    return 1;
+}
+
+/* A C function of the host, which knows nothing of Lua: adds an entry, and returns the labels that it got. */
+static int now(lua_State *L)
+{
+    assert_int_equal(cprof_profile_add(profile, &profile, 1), 0);
+    push_labels(L);
+    assert_int_equal(cprof_profile_remove(profile, &profile), 0);
+    return 1;
+}
+
+/* The same of one that does. */
+static int here(lua_State *L)
+{
+    cprof_vm_state *state = cprof_lua_state(L);
+    uint64_t key = cprof_vm_next_key(state);
+    assert_int_equal(cprof_vm_add(state, L, profile, key, NULL), 0);
+    push_labels(L);
+    assert_int_equal(cprof_vm_remove(state, profile, key), 0);
+    return 1;
+}
+
+static lua_State *open_state(void)
+{
+    lua_State *L = luaL_newstate();
+    assert_non_null(L);
+    luaL_openlibs(L);
+    lua_pushcfunction(L, now);
+    lua_setglobal(L, "now");
+    lua_pushcfunction(L, here);
+    lua_setglobal(L, "here");
+    return L;
+}
+
+static lua_State *open_attached(void)
+{
+    lua_State *L = open_state();
+    lua_pushcfunction(L, luaopen_cprof_core);
+    lua_call(L, 0, 1);
+    lua_setglobal(L, "cprof");
+    return L;
+}
+
+static void run(lua_State *L, const char *code)
+{
+    if (luaL_loadstring(L, code) != 0 || lua_pcall(L, 0, 0, 0) != 0)
+        fail_msg("%s", lua_tostring(L, -1));
+}
+
+static int resume(lua_State *thread, lua_State *from)
+{
+#if LUA_VERSION_NUM >= 504
+    int results;
+    return lua_resume(thread, from, 0, &results);
+#elif LUA_VERSION_NUM >= 502
+    return lua_resume(thread, from, 0);
+#else
+    (void)from;
+    return lua_resume(thread, 0);
+#endif
+}
+
+static void assert_labels(const cprof_labels *set, const char *wanted)
+{
+    char text[256];
+    assert_string_equal(text_of(set, text, sizeof text), wanted);
+}
+
+/* ---- Hosts ---- */
+
+static void test_native_entries(void **unused)
+{
+    (void)unused;
+    lua_State *L = open_attached();
+    cprof_set_labels(set_of("thread", 1), NULL);
+    run(L, "assert(now() == 'thread=1')"
+           "cprof.with_labels({lua = 2}, function() assert(now() == 'lua=2 thread=1', now()) end)"
+           "cprof.with_labels({thread = 3}, function() assert(now() == 'thread=3', now()) end)"
+           "local co = coroutine.wrap(function()"
+           "  cprof.set_labels {co = 4} assert(now() == 'co=4 thread=1') coroutine.yield() return now() end)"
+           "co() cprof.set_labels {main = 5} local seen = co() assert(seen == 'co=4 thread=1', seen)"
+           "assert(now() == 'main=5 thread=1')");
+    cprof_set_labels(NULL, NULL);
+    run(L, "assert(now() == 'main=5')");
+    lua_close(L);
+}
+
+/* A host gives each request's coroutine labels before it resumes it. */
+static void test_host_sets(void **unused)
+{
+    (void)unused;
+    lua_State *L = open_attached(), *requests[3];
+    const cprof_labels *old = set_of("none", 0);
+    for (int i = 0; i < 3; i++) {
+        requests[i] = lua_newthread(L);
+        assert_int_equal(luaL_loadstring(requests[i], "for i = 1, 3 do coroutine.yield(here()) end"), 0);
+        assert_int_equal(cprof_lua_set_labels(requests[i], set_of("request", i), &old), 0);
+        assert_null(old);
+    }
+    for (int round = 0; round < 3; round++)
+        for (int i = 0; i < 3; i++) {
+            char wanted[32];
+            snprintf(wanted, sizeof wanted, "request=%d", i);
+            assert_int_equal(resume(requests[i], L), LUA_YIELD);
+            assert_string_equal(lua_tostring(requests[i], -1), wanted);
+            lua_settop(requests[i], 0);
+        }
+    assert_int_equal(cprof_lua_set_labels(requests[0], NULL, &old), 0);
+    assert_ptr_equal(old, set_of("request", 0));
+    assert_null(cprof_lua_labels(requests[0]));
+    assert_ptr_equal(cprof_lua_labels(requests[1]), set_of("request", 1));
+    assert_null(cprof_lua_labels(L));
+    lua_close(L);
+}
+
+/* ---- The life of a state ---- */
+
+static void test_not_attached(void **unused)
+{
+    (void)unused;
+    lua_State *L = open_state();
+    assert_int_equal(cprof_lua_set_labels(L, set_of("a", 1), NULL), CPROF_ECLOSED);
+    assert_null(cprof_lua_labels(L));
+    lua_close(L);
+}
+
+static void test_detached(void **unused)
+{
+    (void)unused;
+    lua_State *L = open_attached();
+    run(L, "create, wrap = coroutine.create, coroutine.wrap "
+           "pending = wrap(function() cprof.with_labels({a = 1}, coroutine.yield) return now() end) pending()"
+           "cprof.set_labels {main = 1}");
+    assert_int_equal(cprof_lua_detach(L), 0);
+    run(L, "assert(coroutine.create == create and coroutine.wrap == wrap)"
+           "assert(cprof.set_labels {a = 2} == cprof.labels {main = 1})"
+           "cprof.with_labels({a = 3}, function() assert(now() == '') end)"
+           "wrap(function() cprof.set_labels {b = 1} end)()"
+           "assert(pending() == '')");
+    assert_int_equal(cprof_lua_attach(L), 0);
+    run(L,
+        "assert(now() == 'a=2')"
+        "cprof.with_labels({b = 3}, function() inherited = coroutine.wrap(function() return now() end) end)"
+        "assert(inherited() == 'a=2 b=3')");
+    lua_close(L);
+}
+
+static void test_closing(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < 20; i++) {
+        lua_State *L = open_attached();
+        run(L, "local keep = {}"
+               "for i = 1, 50 do"
+               "  local co = coroutine.create(function() cprof.with_labels({i = i}, coroutine.yield) end)"
+               "  coroutine.resume(co) keep[i] = co"
+               "  if coroutine.close and i % 2 == 0 then assert(coroutine.close(co)) end "
+               "end "
+               "kept = keep "
+               "if not newproxy then"
+               "  last = setmetatable({}, {__gc = function()"
+               "    cprof.with_labels({closing = 1}, function() cprof.set_labels {b = 2} end) end})"
+               "else"
+               "  last = newproxy(true)"
+               "  getmetatable(last).__gc = function()"
+               "    cprof.with_labels({closing = 1}, function() cprof.set_labels {b = 2} end) end "
+               "end "
+               "cprof.set_labels {main = 1}");
+        lua_close(L);
+    }
+}
+
+/* ---- Allocation ---- */
+
+static void test_no_allocation(void **unused)
+{
+    (void)unused;
+    lua_State *L = open_attached();
+    run(L, "local set, other = cprof.labels {a = 1}, cprof.labels {b = 2}"
+           "local p = cprof.new_profile('lualabels_test.allocation')"
+           "local function inner() p:record() end "
+           "local function outer() cprof.with_labels(other, inner) end "
+           "function round(n) for i = 1, n do"
+           "  cprof.with_labels(set, outer) cprof.set_labels(set) p:record() cprof.set_labels(nil) end end "
+           "round(100) collectgarbage() collectgarbage('stop')");
+    long ours = -1;
+    for (int i = 0; i < 2; i++) {
+        int before = lua_gc(L, LUA_GCCOUNT, 0);
+        cprof__alloc_fail_after(-1);
+        run(L, "round(10000)");
+        ours = cprof__alloc_fail_after(-1);
+        assert_true(lua_gc(L, LUA_GCCOUNT, 0) - before <= 4); /* the chunk itself, in KB */
+    }
+    assert_int_equal(ours, 0);
+    lua_close(L);
+}
+
+/* ---- Hooks of our own ---- */
+
+static cprof__lua_hook saved;
+static lua_State *armed_thread;
+
+static cprof__lua_hook *armed(lua_State *L)
+{
+    return L == armed_thread ? &saved : NULL;
+}
+
+static void own_hook(lua_State *L, lua_Debug *ar)
+{
+    (void)L;
+    (void)ar;
+}
+
+static int arm(lua_State *L)
+{
+    saved = (cprof__lua_hook){lua_gethook(L), lua_gethookmask(L), lua_gethookcount(L)};
+    armed_thread = L;
+    lua_sethook(L, own_hook, LUA_MASKCOUNT, 1000000);
+    return 0;
+}
+
+static int disarm(lua_State *L)
+{
+    armed_thread = NULL;
+    lua_sethook(L, saved.hook, saved.mask, saved.count);
+    return 0;
+}
+
+/* The labels are seen, set and kept while a hook of ours stands in the place of the host's. */
+static void test_armed(void **unused)
+{
+    (void)unused;
+    lua_State *L = open_attached();
+    cprof__lua_armed = armed;
+    lua_pushcfunction(L, arm);
+    lua_setglobal(L, "arm");
+    lua_pushcfunction(L, disarm);
+    lua_setglobal(L, "disarm");
+    run(L, "for _, hook in ipairs {function() debug.sethook() end,"
+           "    function() debug.sethook(function() end, 'c') end,"
+           "    function() debug.sethook(function() end, '', 1000) end} do"
+           "  hook()"
+           "  coroutine.wrap(function()"
+           "    cprof.set_labels {a = 1} arm() assert(now() == 'a=1')"
+           "    cprof.set_labels {a = 2} assert(now() == 'a=2', now()) disarm() assert(now() == 'a=2')"
+           "    arm() cprof.set_labels(nil) assert(now() == '') disarm() assert(now() == '')"
+           "    arm() cprof.with_labels({b = 1}, function() assert(now() == 'b=1') disarm() end)"
+           "    assert(now() == '')"
+           "  end)()"
+           "  local f, mask, count = debug.gethook()"
+           "  assert(count == (mask == '' and f and 1000 or 0) or not f, count) "
+           "end debug.sethook()");
+    cprof__lua_armed = NULL;
+    lua_close(L);
+}
+
+static void test_decode(void **unused)
+{
+    (void)unused;
+    for (uint32_t number = 0; number <= 65536; number++) {
+        int count = cprof__lua_labels_encode(number);
+        assert_true(count < 0);
+        assert_int_equal(cprof__lua_labels_decode(0, count), number);
+        assert_int_equal(cprof__lua_labels_decode(LUA_MASKLINE | LUA_MASKCALL, count), number);
+        assert_int_equal(cprof__lua_labels_decode(LUA_MASKCOUNT, count), CPROF__LUA_LABELS_UNTOLD);
+    }
+    static const int others[] = {0, 1, -1, 1000, 100000000, INT32_MAX, INT32_MIN};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        assert_int_equal(cprof__lua_labels_decode(0, others[i]), CPROF__LUA_LABELS_UNTOLD);
+}
+
+/* Comes last: it uses all sets up. */
+static void test_full(void **unused)
+{
+    (void)unused;
+    lua_State *L = open_attached();
+    run(L, "local known = cprof.labels {known = 1}"
+           "for i = 1, 70000 do cprof.set_labels {i = i} end "
+           "assert(tostring(cprof.set_labels(known)) == 'cprof.labels{cprof = \"label sets full\"}')"
+           "assert(now() == 'known=1')"
+           "local co = coroutine.wrap(function()"
+           "  return tostring(cprof.with_labels({new = 2}, cprof.set_labels, known)), now() end)"
+           "local joined, after = co()"
+           "assert(joined:find('label sets full') and after == 'known=1')");
+    assert_labels(cprof_lua_labels(L), "known=1");
+    lua_close(L);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_native_entries), cmocka_unit_test(test_host_sets),
+        cmocka_unit_test(test_not_attached),   cmocka_unit_test(test_detached),
+        cmocka_unit_test(test_closing),        cmocka_unit_test(test_no_allocation),
+        cmocka_unit_test(test_armed),          cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_full),
+    };
+    assert_int_equal(cprof_profile_new("lualabels_test.now", NULL, &profile), 0);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
