@@ -6,31 +6,28 @@
 
 #include "base/error.h"
 #include "luavm/labelsjit.h"
+#include "luavm/pucsignal.h"
 #include "luavm/threads.h"
-
-cprof__lua_hook *(*cprof__lua_armed)(lua_State *L);
 
 /* ---- The count of the hook ---- */
 
-static cprof__lua_hook host_hook(lua_State *L)
-{
-    const cprof__lua_hook *saved = cprof__lua_armed ? cprof__lua_armed(L) : NULL;
-    return saved ? *saved : (cprof__lua_hook){lua_gethook(L), lua_gethookmask(L), lua_gethookcount(L)};
-}
-
 /* Leaves a hook with a count alone. Where there are no labels, the count is as if there had never been any. */
-static void write_count(lua_State *L, uint32_t number)
+static void write_count(cprof__luavm *vm, lua_State *L, uint32_t number)
 {
-    cprof__lua_hook *saved = cprof__lua_armed ? cprof__lua_armed(L) : NULL;
-    cprof__lua_hook hook = host_hook(L);
+    cprof__armed host = cprof__puc_host_hook(L);
     int count = number ? cprof__lua_labels_encode(number) : 0;
-    if ((hook.mask & LUA_MASKCOUNT) || hook.count == count) {
+    if ((host.mask & LUA_MASKCOUNT) || host.count == count) {
         return;
     }
-    if (saved) {
-        saved->count = count;
+    bool is_ours = lua_gethook(L) == cprof__puc_hook;
+    cprof__armed *entry = is_ours && vm->puc ? cprof__puc_armed(vm->puc, L) : NULL;
+    if (entry) {
+        entry->count = count; /* our hook puts it back */
+        if (vm->puc->last.thread == L) {
+            vm->puc->last.count = count;
+        }
     } else {
-        lua_sethook(L, hook.hook, hook.mask, count);
+        lua_sethook(L, host.hook, host.mask, count);
     }
 }
 
@@ -68,13 +65,13 @@ static uint32_t told(cprof__luavm *vm, lua_State *L)
     if (vm->is_jit) {
         return look_up(vm, L);
     }
-    cprof__lua_hook hook = host_hook(L);
-    uint32_t number = cprof__lua_labels_decode(hook.mask, hook.count);
+    cprof__armed host = cprof__puc_host_hook(L);
+    uint32_t number = cprof__lua_labels_decode(host.mask, host.count);
     if (number == CPROF__LUA_LABELS_UNTOLD) {
         number = look_up(vm, L);
     }
     /* Had its creator had labels, they would be there. */
-    return number == CPROF__LUA_LABELS_UNTOLD && !(hook.mask & LUA_MASKCOUNT) ? 0 : number;
+    return number == CPROF__LUA_LABELS_UNTOLD && !(host.mask & LUA_MASKCOUNT) ? 0 : number;
 }
 
 uint32_t cprof__lua_labels_of(cprof__luavm *vm, lua_State *L)
@@ -82,7 +79,7 @@ uint32_t cprof__lua_labels_of(cprof__luavm *vm, lua_State *L)
     if (!vm->labels_ref) {
         return 0;
     }
-    vm->hooks_busy = 1;
+    cprof__puc_hold_off(vm);
     uint32_t number = told(vm, L);
     if (number == CPROF__LUA_LABELS_UNTOLD && L != vm->main) {
         lua_State *chain[CPROF__CHAIN_MAX];
@@ -91,7 +88,7 @@ uint32_t cprof__lua_labels_of(cprof__luavm *vm, lua_State *L)
             number = told(vm, chain[--count]);
         }
     }
-    vm->hooks_busy = 0;
+    cprof__puc_allow(vm, L);
     return number == CPROF__LUA_LABELS_UNTOLD ? 0 : number;
 }
 
@@ -112,9 +109,9 @@ void cprof__lua_labels_set(cprof__luavm *vm, lua_State *L, uint32_t number)
     lua_rawset(L, -3);
     lua_pop(L, 1);
     if (!vm->is_jit) {
-        vm->hooks_busy = 1;
-        write_count(L, number);
-        vm->hooks_busy = 0;
+        cprof__puc_hold_off(vm);
+        write_count(vm, L, number);
+        cprof__puc_allow(vm, L);
     }
 }
 

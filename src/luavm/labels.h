@@ -40,16 +40,6 @@ static inline uint32_t cprof__lua_labels_decode(int mask, int count)
                                              : CPROF__LUA_LABELS_UNTOLD;
 }
 
-/* A thread's hook. */
-typedef struct cprof__lua_hook {
-    lua_Hook hook;
-    int mask, count;
-} cprof__lua_hook;
-
-/* Set by whoever puts hooks of our own in the place of the host's for a moment: gives the host's hook of L, which
- * it will put back, to be read and changed; NULL where L's hook is the host's. NULL: nobody does. */
-extern cprof__lua_hook *(*cprof__lua_armed)(lua_State *L);
-
 /* The number of the labels of L; 0: none. Allocates nothing, runs no Lua code. */
 uint32_t cprof__lua_labels_of(cprof__luavm *vm, lua_State *L);
 

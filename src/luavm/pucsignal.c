@@ -306,6 +306,20 @@ static void arm_again(cprof__puc *puc, lua_State *L)
 /* A host's hook is given the events that it wants, but for counts, which are counted for it. */
 #define EVENTS_PASSED_ON (LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE)
 
+static void set_hook(cprof__puc *puc, lua_State *L)
+{
+    if (lua_gethook(L) == cprof__puc_hook) {
+        arm_again(puc, L);
+        return;
+    }
+    cprof__armed *entry = new_entry(puc, L);
+    *entry = (cprof__armed){L, lua_gethook(L), lua_gethookmask(L), lua_gethookcount(L), *cprof__puc_left(L)};
+    puc->last = *entry;
+    /* The return of the C function that runs comes before the next instruction, and may be the last that is seen of
+     * its caller (return f()). */
+    lua_sethook(L, cprof__puc_hook, (entry->mask & EVENTS_PASSED_ON) | LUA_MASKCOUNT | LUA_MASKRET, 1);
+}
+
 int cprof__puc_request(const cprof_vm_moment *moment, uint64_t ticket)
 {
     cprof__luavm *vm = moment->state;
@@ -315,15 +329,30 @@ int cprof__puc_request(const cprof_vm_moment *moment, uint64_t ticket)
     }
     vm->puc->asked = *moment;
     vm->puc->ticket = ticket;
-    if (lua_gethook(L) == cprof__puc_hook) {
-        arm_again(vm->puc, L);
-        return 1;
+    if (!vm->puc->held_off) {
+        set_hook(vm->puc, L);
     }
-    cprof__armed *entry = new_entry(vm->puc, L);
-    *entry = (cprof__armed){L, lua_gethook(L), lua_gethookmask(L), lua_gethookcount(L), *cprof__puc_left(L)};
-    vm->puc->last = *entry;
-    /* The return of the C function that runs comes before the next instruction, and may be the last that is seen of
-     * its caller (return f()). */
-    lua_sethook(L, cprof__puc_hook, (entry->mask & EVENTS_PASSED_ON) | LUA_MASKCOUNT | LUA_MASKRET, 1);
     return 1;
+}
+
+void cprof__puc_hold_off(cprof__luavm *vm)
+{
+    if (vm->puc) {
+        vm->puc->held_off = 1;
+    }
+}
+
+void cprof__puc_allow(cprof__luavm *vm, lua_State *L)
+{
+    cprof__puc *puc = vm->puc;
+    if (!puc) {
+        return;
+    }
+    puc->held_off = 0;
+    /* A handler may come between any two of these; what it finds done it leaves alone. */
+    while (puc->ticket && puc->asked.running == L && lua_gethook(L) != cprof__puc_hook) {
+        puc->held_off = 1;
+        set_hook(puc, L);
+        puc->held_off = 0;
+    }
 }

@@ -13,6 +13,8 @@
 
 #include "luavm/state.h"
 
+#include <signal.h>
+
 /* How many threads may have our hook at a time: one that is suspended before it comes to run keeps it. */
 #define CPROF__ARMED_MAX 64
 
@@ -30,6 +32,8 @@ typedef struct cprof__puc {
     uint32_t next;     /* the entry to use where none is free */
     uint64_t ticket;   /* of the safepoint that is asked for; 0: none */
     cprof_vm_moment asked;
+    volatile sig_atomic_t
+        held_off; /* hooks are being read and set: the handler sets none, but leaves its request */
 } cprof__puc;
 
 /* Of cprof_vm. Signals: safe. */
@@ -54,5 +58,10 @@ cprof__armed *cprof__puc_armed(cprof__puc *puc, const lua_State *L);
 
 /* The hook, mask and count that L has but for ours. */
 cprof__armed cprof__puc_host_hook(lua_State *L);
+
+/* Between these, which may not be nested, no handler on this thread sets a hook in VM; what it asked for meanwhile of
+ * L, which runs, is then done. */
+void cprof__puc_hold_off(cprof__luavm *vm);
+void cprof__puc_allow(cprof__luavm *vm, lua_State *L);
 
 #endif

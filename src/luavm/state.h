@@ -11,7 +11,6 @@
 #include "cprof_vm.h"
 #include "luavm/variant.h"
 
-#include <signal.h>
 #include <stdint.h>
 
 /* What is known of a function value, found by the value's pointer. The pointer alone proves nothing, since
@@ -62,7 +61,6 @@ typedef struct cprof__luavm {
     lua_State *walked;                  /* the innermost thread that the last walk found, or NULL */
     int labels_ref;                     /* registry: labels of threads (labels.h); 0: none were set yet */
     int unwrap_ref;                     /* registry: puts back what labelsjit.c wrapped; 0: nothing is */
-    volatile sig_atomic_t hooks_busy;   /* hooks are being read or set for labels: no handler sets one now */
     bool is_jit;
 } cprof__luavm;
 

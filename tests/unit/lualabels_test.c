@@ -8,6 +8,7 @@
 #include "cprof.h"
 #include "cprof_lua.h"
 #include "luavm/labels.h"
+#include "luavm/pucsignal.h"
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -245,62 +246,66 @@ static void test_no_allocation(void **unused)
     lua_close(L);
 }
 
-/* ---- Hooks of our own ---- */
+/* ---- The sampler's hook ---- */
 
-static cprof__lua_hook saved;
-static lua_State *armed_thread;
-
-static cprof__lua_hook *armed(lua_State *L)
+/* Asks for a safepoint of L as a signal's handler does, so that L has the sampler's hook until this returns; meanwhile
+ * reads its labels, gives it those at index 1, and creates a thread. Returns what it read, what it read after that,
+ * and what the thread has. */
+static int with_hook(lua_State *L)
 {
-    return L == armed_thread ? &saved : NULL;
+    char text[256];
+    cprof__luavm *vm = cprof__luavm_of(L);
+    const cprof_labels *before = cprof_lua_labels(L);
+    cprof_vm_moment moment = {.state = vm, .running = L};
+    if (!vm->is_jit) {
+        assert_int_equal(cprof__puc_request(&moment, 1), 1);
+        assert_ptr_equal(lua_gethook(L), cprof__puc_hook);
+    }
+    assert_ptr_equal(cprof_lua_labels(L), before);
+    if (lua_isnumber(L, 1))
+        cprof_lua_set_labels(L, set_of("given", lua_tointeger(L, 1)), NULL);
+    lua_pushstring(L, text_of(before, text, sizeof text));
+    lua_pushstring(L, text_of(cprof_lua_labels(L), text, sizeof text));
+    lua_State *thread = lua_newthread(L);
+    lua_pop(L, 1);
+    lua_pushstring(L, text_of(cprof_lua_labels(thread), text, sizeof text));
+    return 3;
 }
 
-static void own_hook(lua_State *L, lua_Debug *ar)
+static void assert_no_hook(lua_State *L)
 {
-    (void)L;
-    (void)ar;
+    assert_ptr_not_equal(lua_gethook(L), cprof__puc_hook);
 }
 
-static int arm(lua_State *L)
-{
-    saved = (cprof__lua_hook){lua_gethook(L), lua_gethookmask(L), lua_gethookcount(L)};
-    armed_thread = L;
-    lua_sethook(L, own_hook, LUA_MASKCOUNT, 1000000);
-    return 0;
-}
-
-static int disarm(lua_State *L)
-{
-    armed_thread = NULL;
-    lua_sethook(L, saved.hook, saved.mask, saved.count);
-    return 0;
-}
-
-/* The labels are seen, set and kept while a hook of ours stands in the place of the host's. */
-static void test_armed(void **unused)
+static void test_sampler_hook(void **unused)
 {
     (void)unused;
     lua_State *L = open_attached();
-    cprof__lua_armed = armed;
-    lua_pushcfunction(L, arm);
-    lua_setglobal(L, "arm");
-    lua_pushcfunction(L, disarm);
-    lua_setglobal(L, "disarm");
-    run(L, "for _, hook in ipairs {function() debug.sethook() end,"
-           "    function() debug.sethook(function() end, 'c') end,"
-           "    function() debug.sethook(function() end, '', 1000) end} do"
-           "  hook()"
+    lua_pushcfunction(L, with_hook);
+    lua_setglobal(L, "with_hook");
+    run(L, "local function check(...)"
+           "  local a, b, c = select(-3, ...)"
+           "  local got = table.concat({with_hook((...))}, ', ')"
+           "  assert(got == table.concat({a, b, c}, ', '), got) "
+           "end "
+           "for _, hook in ipairs {function() debug.sethook() end,"
+           "    function() debug.sethook(function() end, 'c') end} do"
+           "  hook() check(nil, '', '', '')"
            "  coroutine.wrap(function()"
-           "    cprof.set_labels {a = 1} arm() assert(now() == 'a=1')"
-           "    cprof.set_labels {a = 2} assert(now() == 'a=2', now()) disarm() assert(now() == 'a=2')"
-           "    arm() cprof.set_labels(nil) assert(now() == '') disarm() assert(now() == '')"
-           "    arm() cprof.with_labels({b = 1}, function() assert(now() == 'b=1') disarm() end)"
-           "    assert(now() == '')"
-           "  end)()"
-           "  local f, mask, count = debug.gethook()"
-           "  assert(count == (mask == '' and f and 1000 or 0) or not f, count) "
-           "end debug.sethook()");
-    cprof__lua_armed = NULL;
+           "    cprof.set_labels {a = 1} check(nil, 'a=1', 'a=1', 'a=1')"
+           "    assert(now() == 'a=1')"
+           "    check(2, 'a=1', 'given=2', 'given=2')"
+           "    assert(now() == 'given=2', now())"
+           "    cprof.with_labels({b = 1}, function()"
+           "      check(nil, 'b=1 given=2', 'b=1 given=2', 'b=1 given=2') end)"
+           "    assert(now() == 'given=2')"
+           "    cprof.set_labels(nil) assert(now() == '')"
+           "  end)() "
+           "end "
+           "debug.sethook(function() end, '', 1000) check(nil, '', '', '') check(3, '', 'given=3', 'given=3')"
+           "assert(now() == 'given=3' and select(3, debug.gethook()) == 1000)"
+           "debug.sethook() assert(now() == 'given=3') cprof.set_labels(nil)");
+    assert_no_hook(L);
     lua_close(L);
 }
 
@@ -342,7 +347,7 @@ int main(void)
         cmocka_unit_test(test_native_entries), cmocka_unit_test(test_host_sets),
         cmocka_unit_test(test_not_attached),   cmocka_unit_test(test_detached),
         cmocka_unit_test(test_closing),        cmocka_unit_test(test_no_allocation),
-        cmocka_unit_test(test_armed),          cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_sampler_hook),   cmocka_unit_test(test_decode),
         cmocka_unit_test(test_full),
     };
     assert_int_equal(cprof_profile_new("lualabels_test.now", NULL, &profile), 0);
