@@ -32,11 +32,43 @@ static void deliver(cprof_recording *recordings, enum cprof__source source, cons
             cprof__recording_credit(r, credit);
 }
 
-/* The labels of a sample: the VM's, joined to the thread's. Where memory runs out, the VM's alone. */
+/* The label that says what the VM was doing. Found once for each activity, under the sampler's lock. */
+static uint32_t activity_label(const cprof__sample *sample)
+{
+    static struct known {
+        const char *name;
+        uint32_t number;
+    } known[16];
+    const cprof_vm *vm = sample->vm;
+    if (!sample->activity || !vm->activities)
+        return 0;
+    const char *name = vm->activities[sample->activity - 1];
+    size_t i = 0;
+    while (i < sizeof known / sizeof known[0] && known[i].name && known[i].name != name)
+        i++;
+    if (i == sizeof known / sizeof known[0])
+        return 0;
+    if (!known[i].name) {
+        const cprof_label label = {"vm", name, 0, NULL};
+        const cprof_labels *set;
+        if (cprof_labels_intern(&label, 1, &set) != 0)
+            return 0;
+        known[i] = (struct known){name, cprof__labels_number(set)};
+    }
+    return known[i].number;
+}
+
+/* LABELS and, outside them, MORE. Where memory runs out, LABELS alone. */
+static uint32_t join(uint32_t labels, uint32_t more)
+{
+    uint32_t joined = cprof__labels_join(labels, more);
+    return joined != CPROF__LABELS_FAILED ? joined : labels;
+}
+
+/* The labels of a sample: the VM's, the thread's, and what the VM was doing. */
 static uint32_t labels_of(const cprof__sample *sample, uint32_t vm_labels)
 {
-    uint32_t joined = cprof__labels_join(vm_labels, sample->labels);
-    return joined != CPROF__LABELS_FAILED ? joined : vm_labels;
+    return join(join(vm_labels, sample->labels), activity_label(sample));
 }
 
 static void credit_sample(cprof__tracked *t, cprof_recording *recordings, const waiting *w,
