@@ -100,8 +100,8 @@ cprof.set_labels = core.set_labels
 cprof.set_prof_stack_depth = core.set_prof_stack_depth
 
 --- Starts to record where all threads of the process spend their CPU time, in C and in Lua.
--- Any number of recordings run at once. A recording runs until it is stopped or the state is closed; dropping the handle
--- stops nothing.
+-- Any number of recordings run at once. A recording runs until it is stopped or the state is closed; dropping the
+-- handle stops nothing.
 -- @function start_cpu_profile
 -- @tparam[opt] table options `hz` (samples a second of CPU time, 1 to 4000; 100), `output` (a file written when
 --   the recording stops, or the process exits or is ended by SIGINT or SIGTERM; "%p" in it is the process's id), `mode`

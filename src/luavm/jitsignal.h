@@ -5,8 +5,9 @@
  *
  * - LuaJIT's own profiler. The function that it would run at SIGPROF marks a request; the interpreter and
  *   compiled code see it and call back. LuaJIT has one for a process, which one state can hold (jitprofile.h).
- * - A hook that counts to one, or is called at a call. Compiled code does not see it. It serves states that do not hold the profiler,
- *   and is how a state comes to hold it: the profiler cannot be started from a handler, but from a hook.
+ * - A hook that counts to one, or is called at a call. Compiled code does not see it. It serves states that do not
+ *   hold the profiler, and is how a state comes to hold it: the profiler cannot be started from a handler, but from a
+ *   hook.
  *
  * Threads: any. Signals: safe. No lock, no allocation, no system call but those of the given loads.
  */

@@ -62,7 +62,8 @@ static size_t walk_state(writer *w, cprof_vm_state *state, void *running, const 
     return count - leave_out;
 }
 
-/* Where the native function that ran has returned by now, it gets its place back before the *COUNT frames of LIST, which
+/* Where the native function that ran has returned by now, it gets its place back before the *COUNT frames of LIST,
+ * which
  * lie in the scratch. */
 static const cprof_vm_frame *put_back(cprof__tracked *t, cprof_vm_state *state, void *running,
                                       const cprof_vm_frame *list, size_t *count)
