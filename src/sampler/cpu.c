@@ -29,9 +29,12 @@
 #include <time.h>
 #include <unistd.h>
 
-/* How often the collector looks, and how many idle looks it stays for. */
-#define TICK_MS 20
-#define IDLE_TICKS 250
+/* How often the collector looks around, how long it stays where nothing is recorded, and how often it empties the
+ * rings: so that a thread has taken some ten samples since. */
+#define LOOK_MS 100
+#define IDLE_LOOKS 50
+#define TICK_SAMPLES 10
+#define TICK_MS_MIN 5
 
 static cprof__lock lock = CPROF__LOCK_INIT(CPROF__RANK_SAMPLER);
 static cprof_recording *recordings; /* these under the lock: all that run */
@@ -87,7 +90,6 @@ static void look_around(void)
     if (cprof__handler_install(cprof__code_current(), cprof__vm_signal) != 0)
         handler_replaced = true;
     (void)cprof__threads_scan(&rates, collector_tid, add_thread, drop_thread);
-    cprof__collect(recordings, false);
 }
 
 int cprof__cpu_thread_begins(void)
@@ -141,12 +143,24 @@ void cprof__cpu_wake(void)
     sem_post(&wake);
 }
 
-/* Until the next tick, or until somebody wakes us. */
-static void rest(void)
+/* How long the rings have room for. Under the lock. */
+static uint32_t tick_ms(void)
+{
+    uint64_t ms = LOOK_MS;
+    for (int i = 0; i < CPROF__SOURCES; i++) {
+        uint64_t wanted_ms = rates.period_ns[i] * TICK_SAMPLES / 1000000;
+        if (rates.period_ns[i] && wanted_ms < ms)
+            ms = wanted_ms;
+    }
+    return ms < TICK_MS_MIN ? TICK_MS_MIN : (uint32_t)ms;
+}
+
+/* For MS, or until somebody wakes us. */
+static void rest(uint32_t ms)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += TICK_MS * 1000000;
+    until.tv_nsec += ms * 1000000L;
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     (void)sem_clockwait(&wake, CLOCK_MONOTONIC, &until);
@@ -158,14 +172,19 @@ static void *collector(void *context)
     collector_tid = gettid(); /* for who started us, and waits for it under the lock */
     sem_post(context);
     cprof__lock_take(&lock);
-    for (int idle = 0; idle < IDLE_TICKS;) {
+    for (uint32_t idle_ms = 0, unseen_ms = 0; idle_ms < LOOK_MS * IDLE_LOOKS;) {
+        uint32_t ms = tick_ms();
         cprof__lock_give(&lock);
-        rest();
+        rest(ms);
         cprof__ending_act();
         cprof__lock_take(&lock);
-        idle = recordings ? 0 : idle + 1;
-        if (recordings)
+        idle_ms = recordings ? 0 : idle_ms + ms;
+        unseen_ms += ms;
+        if (recordings && unseen_ms >= LOOK_MS) {
             look_around();
+            unseen_ms = 0;
+        }
+        cprof__collect(recordings, false);
     }
     remove_handlers();
     collector_ns = collector_cpu_ns();
