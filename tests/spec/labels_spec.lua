@@ -468,3 +468,55 @@ describe("hooks of the host", function()
     assert.is_nil((debug.gethook()))
   end)
 end)
+
+describe("CPU samples", function()
+  local function burn(seconds)
+    local stop = os.clock() + seconds
+    local n = 0
+    while os.clock() < stop do
+      for i = 1, 1000 do
+        n = n + i % 7
+      end
+    end
+    return n
+  end
+
+  -- Where the runtime's frames are on a sample, the coroutine's labels are as well.
+  it("have the labels of the coroutine that ran", function()
+    now() -- looks up symbols, which takes time
+    local recording = assert(cprof.start_cpu_profile { hz = 1000 })
+    for _ = 1, 20 do
+      local co = coroutine.create(function()
+        cprof.set_labels { route = "b" }
+        burn(0.003)
+        yield()
+        return now()
+      end)
+      cprof.with_labels({ route = "a" }, function()
+        burn(0.006)
+        go(co)
+        assert.are.equal("route=a", now())
+      end)
+      assert.are.equal("route=b", go(co))
+      burn(0.003)
+      assert.are.equal("", now())
+    end
+    local seen, total = { ["route=a"] = 0, ["route=b"] = 0, [""] = 0 }, 0
+    for sample in recording:stop():samples() do
+      for _, frame in ipairs(sample.frames) do
+        if frame.name:find("burn", 1, true) then
+          local labels = text(sample.labels)
+          assert.is_number(seen[labels], labels)
+          seen[labels] = seen[labels] + sample.values[1]
+          total = total + sample.values[1]
+          break
+        end
+      end
+    end
+    if total > 0 then
+      assert.is_true(seen["route=a"] > total / 4)
+      assert.is_true(seen["route=b"] > total / 10)
+      assert.is_true(seen[""] > total / 10)
+    end
+  end)
+end)
