@@ -84,7 +84,8 @@ cprof.with_labels = core.with_labels
 
 --- Gives the running coroutine labels, in the place of those it has, until it is given others.
 -- They appear on CPU samples and on all entries and events; coroutines that it creates from now on have them as well.
--- OpenResty runs one request after the other in the same coroutine: there `with_labels` is better, which takes them back.
+-- OpenResty runs one request after the other in the same coroutine: there `with_labels` is better, which takes them
+-- back.
 -- @function set_labels
 -- @tparam ?Labels|table set what `labels` returns, or takes; nil: no labels
 -- @treturn ?Labels the labels from before, or nil where there were none

@@ -97,7 +97,7 @@ static void test_join_long(void **unused)
 {
     (void)unused;
     enum { EACH = 40 };
-    static char keys[2 * EACH][8];
+    static char keys[2 * EACH][16];
     cprof_label labels[2 * EACH];
     const cprof_labels *even, *all, *first;
     for (int i = 0; i < 2 * EACH; i++) {
@@ -145,7 +145,7 @@ static void test_threads(void **unused)
     const cprof_labels *mine = set_of("thread", "main"), *old;
     assert_int_equal(cprof_set_labels(mine, NULL), 0);
     pthread_t threads[4];
-    char value[8];
+    char value[16];
     for (int i = 0; i < 4; i++) {
         snprintf(value, sizeof value, "%d", i);
         pthread_create(&threads[i], NULL, in_thread, (void *)set_of("thread", value));
