@@ -105,6 +105,8 @@ typedef struct cprof_vm_signal {
     uint64_t stack_high;                           /* the thread's stack ends below; 0: not known */
     uint64_t (*start)(uint64_t pc);                /* of the function around PC; 0: not known */
     int (*load)(uint64_t address, uint64_t *word); /* the word at ADDRESS; 0 where it cannot be read */
+    /* Where the frame with number FRAME begins: its stack pointer. 0: not known. */
+    uint64_t (*frame_sp)(const struct cprof_vm_signal *signal, size_t frame);
 } cprof_vm_signal;
 
 /* What ran in a VM when a signal came. */

@@ -18,7 +18,13 @@
 #define IS_C_AT 10
 
 #define RED_ZONE 128
-#define STACK_BYTES_MAX (UINT64_C(256) << 10) /* that are searched where the stack's end is not known */
+#define STACK_BYTES_MAX                                                                                      \
+    (UINT64_C(256) << 10) /* that a stack may have further out, where its end is not known */
+
+/* Bounds of a search: words that are looked at, and words among them that looked like pointers and were none, which
+ * cost a fault each. A running thread is found within some dozens. */
+#define WORDS_MAX 4096
+#define FAULTS_MAX 16
 #define POINTER_MIN UINT64_C(65536)
 #define POINTER_MAX (UINT64_C(1) << 47)
 
@@ -99,6 +105,7 @@ typedef struct search {
     uint64_t low, high; /* the stack that is searched */
     uint64_t thread, error_jmp, rejected;
     uint64_t unprotected; /* a main thread that runs without any protected call */
+    int faults_left;
     cprof__luavm *vm;
 } search;
 
@@ -111,7 +118,11 @@ static void consider(search *s, uint64_t word)
         return;
     }
     s->rejected = word;
-    if (!s->signal->load(word + s->layout->global_at, &global) || global < POINTER_MIN || (global & 7)) {
+    if (!s->signal->load(word + s->layout->global_at, &global)) {
+        s->faults_left--;
+        return;
+    }
+    if (global < POINTER_MIN || (global & 7)) {
         return;
     }
     cprof__luavm *vm = find_state(global);
@@ -128,6 +139,22 @@ static void consider(search *s, uint64_t word)
     }
 }
 
+/* Where the VM's own frames begin: what a C function has on the stack, called by it, is left out. The registers that
+ * the interpreter has in use are saved by what it called. */
+static uint64_t first_sp(const search *s, uint64_t sp)
+{
+    size_t i = 0;
+    for (; i < s->signal->count; i++) {
+        uint64_t start = s->signal->start(s->signal->pcs[i]);
+        const cprof_vm_native one = {&s->signal->pcs[i], &start, 1};
+        if (start == s->layout->interpreter || cprof__lua_entered(&one, 1)) {
+            break;
+        }
+    }
+    uint64_t found = i > 1 ? s->signal->frame_sp(s->signal, i - 1) : 0;
+    return found > sp ? found : sp - RED_ZONE;
+}
+
 static bool find_thread(search *s, const ucontext_t *context)
 {
     static const int registers[] = {REG_RBX, REG_R12, REG_R13, REG_R14, REG_R15, REG_RBP, REG_RDI,
@@ -135,13 +162,15 @@ static bool find_thread(search *s, const ucontext_t *context)
     const greg_t *gregs = context->uc_mcontext.gregs;
     uint64_t sp = (uint64_t)gregs[REG_RSP], word;
     s->low = (sp - RED_ZONE) & ~UINT64_C(7);
+    s->faults_left = FAULTS_MAX;
     s->high = s->signal->stack_high ? s->signal->stack_high : sp + STACK_BYTES_MAX;
     for (size_t i = 0; i < sizeof registers / sizeof registers[0]; i++) {
         consider(s, (uint64_t)gregs[registers[i]]);
     }
     /* What runs further in than what was found lies before its protected call. */
-    for (uint64_t at = s->low; at < (s->thread ? s->error_jmp : s->high); at += 8) {
-        if (!s->signal->load(at, &word)) {
+    uint64_t at = first_sp(s, sp) & ~UINT64_C(7);
+    for (int i = 0; i < WORDS_MAX && s->faults_left > 0; i++, at += 8) {
+        if (at >= (s->thread ? s->error_jmp : s->high) || !s->signal->load(at, &word)) {
             break;
         }
         consider(s, word);

@@ -15,6 +15,9 @@
 #include <string.h>
 #include <ucontext.h>
 
+/* So deep a VM's frames are looked for. */
+#define FRAMES_MAX 64
+
 static int load_guarded(uint64_t address, uint64_t *word)
 {
     return address && !(address & 7) && cprof__fault_load(address, word);
@@ -31,6 +34,23 @@ static int load_slowly(uint64_t address, uint64_t *word)
         return 1;
     }
     return cprof__load_bytes(address, word, sizeof *word);
+}
+
+/* Walks once more, to FRAME: samples need the stack pointer of one frame alone. */
+static uint64_t frame_sp(const cprof_vm_signal *signal, size_t frame)
+{
+    const greg_t *registers = ((const ucontext_t *)signal->context)->uc_mcontext.gregs;
+    cprof__regs regs = {(uint64_t)registers[REG_RIP], (uint64_t)registers[REG_RSP],
+                        (uint64_t)registers[REG_RBP]};
+    bool known = signal->stack_high != 0, transient;
+    const cprof__walk_memory memory = {known ? cprof__current.stack_low : 0, signal->stack_high,
+                                       signal->load == load_guarded};
+    uint64_t pcs[FRAMES_MAX];
+    cprof__walk_end end;
+    if (frame >= FRAMES_MAX)
+        return 0;
+    size_t count = cprof__walk(cprof__code_current(), &regs, &memory, pcs, frame + 1, &end, &transient);
+    return count == frame + 1 ? regs.sp : 0;
 }
 
 /* The kind of VM that runs innermost: the first whose API is on the stack. */
@@ -97,7 +117,8 @@ void cprof__vm_signal(cprof__sampled *sampled, cprof__sample *sample, const void
                                     sample->count,
                                     stack_high,
                                     cprof__code_function_start,
-                                    guarded ? load_guarded : load_slowly};
+                                    guarded ? load_guarded : load_slowly,
+                                    frame_sp};
     if (!kind || sample->end == CPROF__WALK_UNKNOWN || sample->end == CPROF__WALK_BROKEN)
         go_outward(sample, &kind, &signal, guarded);
     if (!kind)
