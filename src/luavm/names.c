@@ -184,12 +184,28 @@ static void settle_c(const cprof__luavm *vm, cprof__naming *naming, uint64_t ent
     }
 }
 
+/* Names the function that starts at ENTRY where it is known without a search. */
+static bool settle_known(const cprof__luavm *vm, cprof__naming *naming, uint64_t entry)
+{
+    const char *name = NULL;
+    if (entry && entry == vm->gmatch_entry) {
+        name = "string.gmatch";
+    } else if (entry && entry == vm->ipairs_entry) {
+        name = "ipairs";
+    }
+    if (name && !naming->settled) {
+        settle_c(vm, naming, entry, name, true);
+    }
+    return name != NULL;
+}
+
 void cprof__naming_c(cprof__luavm *vm, lua_State *L, lua_Debug *ar, cprof__lua_function *found)
 {
     char name[CPROF__LUA_NAME_MAX];
     bool standard;
     cprof__naming *naming = found->naming;
-    if (naming && time_to_search(naming) && cprof__lua_loaded_name(vm, L, name, sizeof name, &standard)) {
+    if (naming && !settle_known(vm, naming, found->entry) && time_to_search(naming) &&
+        cprof__lua_loaded_name(vm, L, name, sizeof name, &standard)) {
         settle_c(vm, naming, found->entry, name, standard);
     }
     if (naming && naming->function) {
@@ -219,7 +235,7 @@ void cprof__naming_entry(cprof__luavm *vm, lua_State *L, uint64_t entry, cprof_v
     char name[CPROF__LUA_NAME_MAX];
     bool standard;
     cprof__naming *naming = cprof__naming_find(vm, (const void *)(uintptr_t)entry);
-    if (naming && time_to_search(naming) &&
+    if (naming && !settle_known(vm, naming, entry) && time_to_search(naming) &&
         cprof__lua_loaded_entry(vm, L, entry, name, sizeof name, &standard)) {
         settle_c(vm, naming, entry, name, standard);
     }

@@ -128,24 +128,57 @@ static int sentinel_gc(lua_State *L)
 
 /* ---- Attaching ---- */
 
-/* The C function behind what coroutine.wrap returns: found by wrapping an empty chunk. Leaves 0 where there
- * is none. */
-static uint64_t find_wrap_entry(const cprof__luavm *vm, lua_State *L)
+/* Pushes a function of the standard library; false, with nothing pushed, where it is not there or not C. */
+static bool push_standard(const cprof__luavm *vm, lua_State *L, const char *module, const char *name)
 {
-    uint64_t entry = 0;
     int top = lua_gettop(L);
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->loaded_ref);
-    lua_pushliteral(L, "coroutine");
+    lua_pushstring(L, module);
     lua_rawget(L, -2);
     if (lua_istable(L, -1)) {
-        lua_pushliteral(L, "wrap");
+        lua_pushstring(L, name);
         lua_rawget(L, -2);
-        if (lua_iscfunction(L, -1) && luaL_loadstring(L, "") == 0 && lua_pcall(L, 1, 1, 0) == 0) {
-            entry = (uint64_t)(uintptr_t)lua_tocfunction(L, -1);
+        if (lua_iscfunction(L, -1)) {
+            lua_replace(L, top + 1);
+            lua_settop(L, top + 1);
+            return true;
         }
     }
     lua_settop(L, top);
+    return false;
+}
+
+/* Calls the function below the ARGUMENTS on top, and pops all. Returns: where the C function that it returns starts, 0
+ * where it returns none. */
+static uint64_t returned_entry(lua_State *L, int arguments)
+{
+    uint64_t entry = 0;
+    if (lua_pcall(L, arguments, 1, 0) == 0 && lua_iscfunction(L, -1)) {
+        entry = (uint64_t)(uintptr_t)lua_tocfunction(L, -1);
+    }
+    lua_pop(L, 1);
     return entry;
+}
+
+/* The C functions that functions of the standard library return: they are in no table. */
+static void find_returned(cprof__luavm *vm, lua_State *L)
+{
+    if (push_standard(vm, L, "coroutine", "wrap")) {
+        if (luaL_loadstring(L, "") == 0) {
+            vm->wrap_entry = returned_entry(L, 1);
+        } else {
+            lua_pop(L, 2);
+        }
+    }
+    if (push_standard(vm, L, "string", "gmatch")) {
+        lua_pushliteral(L, "");
+        lua_pushliteral(L, "");
+        vm->gmatch_entry = returned_entry(L, 2);
+    }
+    if (push_standard(vm, L, "_G", "ipairs")) {
+        lua_createtable(L, 0, 0);
+        vm->ipairs_entry = returned_entry(L, 1);
+    }
 }
 
 /* Forgets all that depends on being attached, and tells the Lua module. */
@@ -207,7 +240,7 @@ static cprof__luavm *new_block(lua_State *L)
     vm->sentinel_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_pushboolean(L, 0);
     vm->spare_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    vm->wrap_entry = find_wrap_entry(vm, L);
+    find_returned(vm, L);
     vm->levels = cprof__levels_choose(L);
 
     lua_pushlightuserdata(L, (void *)&block_key);

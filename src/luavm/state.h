@@ -42,7 +42,8 @@ typedef struct cprof__luavm {
     cprof_vm_state *state; /* NULL: not attached */
     lua_State *main;       /* NULL: not known yet (5.1 and LuaJIT, attached by a coroutine) */
     const void *orphan;    /* the last running thread for which no resumer was found */
-    uint64_t wrap_entry;   /* the C function of what coroutine.wrap returns; 0 where it has none (LuaJIT) */
+    /* The C functions of what coroutine.wrap, string.gmatch and ipairs return; 0 where they are none (LuaJIT) */
+    uint64_t wrap_entry, gmatch_entry, ipairs_entry;
     uint64_t tail_calls;   /* address of the frame that stands for tail calls */
     const cprof_vm_function *unknown;
     cprof__lua_function *cache; /* direct-mapped */

@@ -35,6 +35,15 @@ c_host_shows_both_kinds() {
         'blobstore_open|luaV_|luaD_|lua_pcallk|lua_callk|cprof'
 }
 
+words_shows_its_time() {
+    local runtime=$1 out top
+    out=$("$runtime" "$ROOT/examples/lua-script/words.lua" "$TMP/words.pb.gz" 2>&1)
+    like "$runtime: words.lua says where its time went" "$out" '^ *[0-9.]+%  string\.gmatch$'
+    top=$(pprof -top "$TMP/words.pb.gz" 2>/dev/null)
+    in_order "$runtime: and so does pprof, of Lua and C in one stack" "$top" '^Type: cpu$' ' count_words$'
+    unlike "$runtime: the VM itself is not shown" "$top" 'luaV_|luaD_|lua_p?callk?$|lj_'
+}
+
 a_taken_port_is_said() {
     local out
     serve "$BUILD/bin/example_c_host" 0 || return
@@ -48,6 +57,7 @@ a_taken_port_is_said() {
 
 for runtime in lua5.1 lua5.2 lua5.3 lua5.4 luajit; do
     lua_script_shows_its_openers $runtime
+    words_shows_its_time $runtime
 done
 c_host_shows_both_kinds
 a_taken_port_is_said
