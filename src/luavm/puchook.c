@@ -100,10 +100,11 @@ void cprof__puc_hook(lua_State *L, lua_Debug *ar)
     }
     cprof__puc *puc = vm->puc;
     cprof__armed *entry = cprof__puc_armed(puc, L), host = entry ? *entry : puc->last;
-    bool due = put_back(L, &host, ar->event == LUA_HOOKCOUNT);
+    /* Before the hook is put back: a signal right after that may arm the thread again, with an entry of its own. */
     if (entry) {
         entry->thread = NULL;
     }
+    bool due = put_back(L, &host, ar->event == LUA_HOOKCOUNT);
     uint64_t ticket = puc->ticket;
     if (ticket && puc->asked.running == L) {
         int level = frames_since(&puc->asked, L, ar);
