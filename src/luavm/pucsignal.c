@@ -31,6 +31,7 @@
 /* ---- The attached states, by their global_State ---- */
 
 #define STATES_MAX 4096u /* a power of two */
+#define PROBES_MAX 64u   /* in a host that makes states all the time no slot stays unused: the search has this end */
 
 static struct listed {
     _Atomic uint64_t global; /* 0: never used; 1: free again */
@@ -45,7 +46,7 @@ static uint32_t slot_of(uint64_t global)
 static cprof__luavm *find_state(uint64_t global)
 {
     uint32_t slot = slot_of(global);
-    for (uint32_t i = 0; i < STATES_MAX; i++, slot = (slot + 1) & (STATES_MAX - 1)) {
+    for (uint32_t i = 0; i < PROBES_MAX; i++, slot = (slot + 1) & (STATES_MAX - 1)) {
         uint64_t found = atomic_load_explicit(&listed[slot].global, memory_order_acquire);
         if (found == global) {
             return atomic_load_explicit(&listed[slot].vm, memory_order_acquire);
@@ -76,7 +77,7 @@ void cprof__puc_enlist(cprof__luavm *vm, lua_State *L)
     }
     uint64_t global = global_of(L);
     uint32_t slot = slot_of(global);
-    for (uint32_t i = 0; i < STATES_MAX; i++, slot = (slot + 1) & (STATES_MAX - 1)) {
+    for (uint32_t i = 0; i < PROBES_MAX; i++, slot = (slot + 1) & (STATES_MAX - 1)) {
         uint64_t found = atomic_load(&listed[slot].global);
         /* Claimed by a value that no state has, then given its own, so that no reader sees half of it. */
         if (found <= 1 && atomic_compare_exchange_strong(&listed[slot].global, &found, 2)) {
