@@ -92,11 +92,27 @@ static void look_around(void)
     (void)cprof__threads_scan(&rates, collector_tid, add_thread, drop_thread);
 }
 
+/* Files are read and written under the lock, and those are places where a thread may be cancelled: it would take the
+ * lock along. */
+static int hold_cancellation(void)
+{
+    int before = PTHREAD_CANCEL_ENABLE;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+    return before;
+}
+
+static void allow_cancellation(int before)
+{
+    pthread_setcancelstate(before, NULL);
+}
+
 int cprof__cpu_thread_begins(void)
 {
+    int before = hold_cancellation();
     cprof__lock_take(&lock);
     bool begun = recordings && cprof__threads_begin(&rates, add_thread);
     cprof__lock_give(&lock);
+    allow_cancellation(before);
     return begun;
 }
 
@@ -384,20 +400,6 @@ static void forget_in_child(void);
 static void watch_forks(void)
 {
     cprof__fork_watch(CPROF__SIGNAL, forget_in_child);
-}
-
-/* Files are read and written under the lock, and those are places where a thread may be cancelled: it would take the
- * lock along. */
-static int hold_cancellation(void)
-{
-    int before = PTHREAD_CANCEL_ENABLE;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
-    return before;
-}
-
-static void allow_cancellation(int before)
-{
-    pthread_setcancelstate(before, NULL);
 }
 
 static int start(const cprof_cpu_options *options, cprof_recording **out)
