@@ -31,7 +31,8 @@
 /* ---- The attached states, by their global_State ---- */
 
 #define STATES_MAX 4096u /* a power of two */
-#define PROBES_MAX 64u   /* in a host that makes states all the time no slot stays unused: the search has this end */
+#define PROBES_MAX                                                                                           \
+    64u /* in a host that makes states all the time no slot stays unused: the search has this end */
 
 static struct listed {
     _Atomic uint64_t global; /* 0: never used; 1: free again */

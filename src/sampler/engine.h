@@ -31,6 +31,9 @@ struct cprof__engine {
     int (*open)(cprof__engine_event *event, cprof__sampled *thread, enum cprof__source source,
                 uint64_t period_ns, uint64_t first_ns);
     void (*close)(cprof__engine_event *event);
+
+    /* Whether the host has closed EVENT, with all descriptors that it found; NULL where it cannot. */
+    bool (*lost)(const cprof__engine_event *event);
 };
 
 extern const cprof__engine cprof__engine_perf, cprof__engine_perf_user, cprof__engine_timer,

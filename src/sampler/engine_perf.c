@@ -13,6 +13,7 @@
 #include <linux/perf_event.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -31,6 +32,14 @@ static int open_fd(pid_t tid, uint64_t first_ns, bool user_only)
     return (int)syscall(SYS_perf_event_open, &attr, tid, -1, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
+/* A host of many threads keeps this part of its descriptors for itself. */
+static bool scarce(int fd)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+           (rlim_t)fd >= limit.rlim_cur - limit.rlim_cur / 4;
+}
+
 static int prepare(int fd, pid_t tid, uint64_t *id)
 {
     const struct f_owner_ex owner = {F_OWNER_TID, tid};
@@ -47,7 +56,7 @@ static int open_event(cprof__engine_event *event, cprof__sampled *thread, enum c
     int fd = open_fd(tid, first_ns, user_only);
     if (fd < 0)
         return errno;
-    int error = prepare(fd, tid, &event->id);
+    int error = scarce(fd) ? EMFILE : prepare(fd, tid, &event->id);
     if (!error && !cprof__handler_map_fd(fd, thread->index, source))
         error = EMFILE;
     if (error) {
@@ -89,17 +98,22 @@ static int open_user(cprof__engine_event *event, cprof__sampled *thread, enum cp
     return error;
 }
 
-static void close_event(cprof__engine_event *event)
+static bool is_lost(const cprof__engine_event *event)
 {
     uint64_t id;
+    return ioctl(event->fd, PERF_EVENT_IOC_ID, &id) != 0 || id != event->id;
+}
+
+static void close_event(cprof__engine_event *event)
+{
     cprof__handler_unmap_fd(event->fd);
-    if (ioctl(event->fd, PERF_EVENT_IOC_ID, &id) == 0 && id == event->id)
+    if (!is_lost(event))
         close(event->fd);
     event->engine = NULL;
 }
 
-const cprof__engine cprof__engine_perf = {"perf", "perf_event task-clock", open_all, close_event};
+const cprof__engine cprof__engine_perf = {"perf", "perf_event task-clock", open_all, close_event, is_lost};
 const cprof__engine cprof__engine_perf_user = {
     "perf",
     "perf_event task-clock, user space only (time in the kernel is credited to what runs next outside it)",
-    open_user, close_event};
+    open_user, close_event, is_lost};

@@ -77,6 +77,6 @@ static void close_timer(cprof__engine_event *event)
 }
 
 const cprof__engine cprof__engine_timer = {"timer", "timers on each thread's CPU clock", open_cpu,
-                                           close_timer};
+                                           close_timer, NULL};
 const cprof__engine cprof__engine_monotonic = {"monotonic", "timers on the monotonic clock", open_monotonic,
-                                               close_timer};
+                                               close_timer, NULL};

@@ -147,6 +147,9 @@ static int open_events(cprof__tracked *thread, const cprof__rates *rates)
     for (int i = 0; i < CPROF__SOURCES; i++) {
         enum cprof__source source = (enum cprof__source)i;
         uint64_t period_ns = rates->period_ns[i];
+        const cprof__engine *engine = thread->events[i].engine;
+        if (engine && engine->lost && engine->lost(&thread->events[i]))
+            close_event(thread, source);
         if (!period_ns || thread->events[i].engine)
             continue;
         begin_clock(thread, source);
@@ -184,31 +187,51 @@ static void drop_gone(void (*gone)(cprof__tracked *thread))
     }
 }
 
+/* Where the process has no descriptor left, one of ours is given up: its thread is sampled by a timer. */
+static DIR *open_list(const cprof__rates *rates)
+{
+    DIR *directory = opendir("/proc/self/task");
+    uint64_t period_ns = rates->period_ns[CPROF__SOURCE_CPU];
+    for (cprof__tracked *t = threads; t && !directory && (errno == EMFILE || errno == ENFILE); t = t->next) {
+        cprof__engine_event *event = &t->events[CPROF__SOURCE_CPU];
+        if (!period_ns || !event->engine || !event->engine->lost)
+            continue;
+        close_event(t, CPROF__SOURCE_CPU);
+        directory = opendir("/proc/self/task");
+        (void)cprof__engine_timer.open(event, &t->sampled, CPROF__SOURCE_CPU, period_ns, period_ns);
+    }
+    return directory;
+}
+
+static int look_at(pid_t tid, const cprof__rates *rates, void (*new)(cprof__tracked *thread))
+{
+    cprof__tracked *thread = cprof__threads_find(tid);
+    if (!thread) {
+        thread = add(tid);
+        if (!thread)
+            return ENOMEM;
+        new (thread);
+    }
+    thread->seen = true;
+    return open_events(thread, rates);
+}
+
 int cprof__threads_scan(const cprof__rates *rates, pid_t skip_tid, void (*new)(cprof__tracked *thread),
                         void (*gone)(cprof__tracked *thread))
 {
-    DIR *directory = opendir("/proc/self/task");
-    if (!directory)
-        return errno;
+    DIR *directory = open_list(rates);
+    if (!directory) {
+        int error = errno; /* at least who asks is sampled */
+        if (gettid() != skip_tid)
+            (void)look_at(gettid(), rates, new);
+        return error;
+    }
     int error = 0;
     for (cprof__tracked *thread = threads; thread; thread = thread->next)
         thread->seen = false;
     for (const struct dirent *entry; (entry = readdir(directory));) {
         pid_t tid = (pid_t)strtol(entry->d_name, NULL, 10);
-        if (tid <= 0 || tid == skip_tid)
-            continue;
-        cprof__tracked *thread = cprof__threads_find(tid);
-        if (!thread) {
-            thread = add(tid);
-            if (thread)
-                new (thread);
-        }
-        if (!thread) {
-            error = ENOMEM;
-            continue;
-        }
-        thread->seen = true;
-        int failed = open_events(thread, rates);
+        int failed = tid > 0 && tid != skip_tid ? look_at(tid, rates, new) : 0;
         error = failed ? failed : error;
     }
     closedir(directory);
