@@ -90,11 +90,13 @@ static void forward(int signal, siginfo_t *info, void *context, struct sigaction
         action.sa_sigaction(signal, info, context);
     else
         action.sa_handler(signal);
+    __asm__ volatile(""); /* no tail call: see below */
 }
 
 /* The kernel lays the context down right above the return address of the handler that it calls. A handler of the
  * host's that was installed after ours, and that we have come to stand above again, may chain to us: then what was
- * there before both of us is meant, or the two would call each other for ever. */
+ * there before both of us is meant, or the two would call each other for ever. (Where it leaves by a tail call, our own
+ * frame is what lies in between.) */
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
     greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;

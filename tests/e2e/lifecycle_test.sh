@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# What hosts do while they are sampled (lifecycle.c), each in a process of its own: how it ends is as it would have been
+# without, and what was sampled is in the file, as `go tool pprof` reads it. Then the ends that scripts come to.
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+
+ulimit -c 0
+cd "$TMP" || exit 1
+
+# play SCENE STATUS [REGEX]: the scene ends with STATUS (128 and the signal's number where it dies by one); lines of its
+# file's report fit REGEX, "burn" where it is not said, and where it is "-" there is no file.
+play() {
+    local scene=$1 wanted=$2 regex=${3:-burn} out status=0
+    out=$(timeout 100 "$BUILD/tests/lifecycle" "$scene" "$TMP/$scene.pb.gz" 2>&1) || status=$?
+    if [ "$status" = 98 ]; then
+        ok "$scene: not to be had here"
+        return
+    fi
+    is "$scene: how it ends" "$status $out" "$wanted "
+    if [ "$regex" = - ]; then
+        is "$scene: no file" "$(ls "$TMP/$scene"* 2>/dev/null)" ''
+    else
+        like "$scene: what was sampled" "$(pprof -top "$TMP/$scene.pb.gz" 2>&1)" "$regex"
+    fi
+}
+
+play returns 0
+play exits_elsewhere 3
+play main_thread_ends 3
+play executes 7 -
+play interrupted 130
+play terminated 143
+play handles_term 0
+play forks 0
+for child in "$TMP"/forks.pb.gz.*; do
+    like "forks: what a child sampled" "$(pprof -top "$child" 2>&1)" burn
+done
+play forks_others 0
+play small_stacks 0
+play signals_blocked 0 'signals blocked'
+play alternate_stacks 0
+play cancels 0
+play faults_before 0
+play faults_later 0
+play faults_unhandled 139 -
+play killed_by_fault_signal 139 -
+play faults_chained 139 -
+play resets_signals 0
+play own_urgent 0
+play own_profiler 0
+play closes_all 0
+play no_descriptors 0
+play no_descriptors_before 0
+play no_timers 0
+
+# Where descriptors were closed, what came afterwards is there as well: of 330 ms, 30 came before.
+is "closes_all: sampled afterwards" \
+    "$(pprof -raw "$TMP/closes_all.pb.gz" 2>/dev/null | awk '/^ *[0-9]+ +[0-9]+: /{ n += $1 } END { print (n > 100) }')" 1
+
+cat >script.lua <<'L'
+local cprof = require "cprof"
+local how, output = ...
+assert(cprof.start_cpu_profile{hz = 1000, output = output})
+local function busy()
+    local sum, clock = 0, os.clock() + 0.1
+    while os.clock() < clock do
+        for i = 1, 1000 do
+            sum = sum + i % 7
+        end
+    end
+    return sum
+end
+busy()
+if how == "exit" then
+    os.exit(4)
+elseif how == "error" then
+    error("uncaught")
+elseif how == "collect" then
+    for _ = 1, 5 do
+        collectgarbage()
+    end
+elseif how == "coroutine" then
+    coroutine.wrap(function()
+        os.exit(5)
+    end)()
+end
+L
+for lua in lua5.1 lua5.2 lua5.3 lua5.4 luajit; do
+    for how in end exit error collect coroutine; do
+        status=0
+        "$lua" script.lua "$how" "$TMP/$lua.$how.pb.gz" >/dev/null 2>&1 || status=$?
+        declare -A wanted=([end]=0 [exit]=4 [error]=1 [collect]=0 [coroutine]=5)
+        is "$lua, $how: status" "$status" "${wanted[$how]}"
+        like "$lua, $how: file" "$(pprof -top "$TMP/$lua.$how.pb.gz" 2>&1)" '^Type: cpu'
+    done
+    unset wanted
+done
+
+done_testing
