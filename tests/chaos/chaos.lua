@@ -5,6 +5,7 @@
 -- table `host` is what tests/chaos/states.c gives.
 local seed, acts = ...
 local cprof = require "cprof"
+local host, jit = rawget(_G, "host"), rawget(_G, "jit")
 
 -- Park and Miller's generator: math.random is the process's in some versions.
 local function random(limit)
