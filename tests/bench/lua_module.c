@@ -5,8 +5,8 @@
  * lua_getinfo("Sl") for each level.
  */
 #define _GNU_SOURCE
-#include <lauxlib.h>
-#include <lua.h>
+#include "lua_module.h"
+
 #include <malloc.h>
 #include <stdio.h>
 #include <time.h>
@@ -63,5 +63,6 @@ __attribute__((visibility("default"))) int luaopen_cprof_bench(lua_State *L)
     lua_setfield(L, -2, "walk");
     lua_pushcfunction(L, bench_memory);
     lua_setfield(L, -2, "memory");
+    bench_add_cpu(L);
     return 1;
 }

@@ -11,17 +11,16 @@ import (
 	"time"
 )
 
-const (
-	readmeBegin = "<!-- figures: scripts/bench custom --readme -->\n"
-	readmeEnd   = "<!-- end of figures -->\n"
-)
+const readmeEnd = "<!-- end of figures -->\n"
+
+func (t *table) readmeBegin() string {
+	return fmt.Sprintf("<!-- figures: scripts/bench %s --readme -->\n", t.name)
+}
 
 // markdown shows the rows that have a bar or a peer; of the figures for memory the resident ones, the larger.
 func (t *table) markdown() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s, %s; medians of %d rounds in which ours and the peer took turns, and the median of the "+
-		"rounds' ratios.\n\n", t.Machine,
-		time.Now().UTC().Format("January 2006"), t.Rounds)
+	fmt.Fprintf(&text, "%s, %s; %s.\n\n", t.Machine, time.Now().UTC().Format("January 2006"), t.Method)
 	text.WriteString("| | cprof | peer | ratio | bar |\n| --- | ---: | ---: | ---: | --- |\n")
 	for _, r := range t.Rows {
 		if r.Error != "" || (r.Met == nil && r.Peer == "") || strings.HasSuffix(r.What, ", allocated") {
@@ -29,7 +28,7 @@ func (t *table) markdown() string {
 		}
 		peer, ratio, bar := "", "", ""
 		if r.Peer != "" {
-			peer, ratio = r.Peer+" "+figure(r.Their, r.Unit), fmt.Sprintf("%.2f", r.Ratio)
+			peer, ratio = r.Peer+" "+figure(r.Their, r.Unit), r.ratio()
 		}
 		if r.Met != nil {
 			bar = r.Bar + map[bool]string{true: "", false: " (missed)"}[*r.Met]
@@ -44,10 +43,10 @@ func (t *table) writeReadme(path string) error {
 	if err != nil {
 		return err
 	}
-	before, rest, found := strings.Cut(string(text), readmeBegin)
+	before, rest, found := strings.Cut(string(text), t.readmeBegin())
 	_, after, ended := strings.Cut(rest, readmeEnd)
 	if !found || !ended {
 		return fmt.Errorf("%s has no place for the figures", path)
 	}
-	return os.WriteFile(path, []byte(before+readmeBegin+t.markdown()+readmeEnd+after), 0o644)
+	return os.WriteFile(path, []byte(before+t.readmeBegin()+t.markdown()+readmeEnd+after), 0o644)
 }

@@ -7,6 +7,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"sort"
 )
@@ -49,12 +50,15 @@ type row struct {
 	Error string  `json:"error,omitempty"`
 
 	section string // in front of What, where the section's title does not stand above
+	exact   bool   // the ratio differs from 1 by percents
 }
 
 type table struct {
 	Machine string `json:"machine"`
+	Method  string `json:"method"`
 	Rounds  int    `json:"rounds"`
 	Rows    []row  `json:"rows"`
+	name    string
 	prefix  string
 	missed  int
 }
@@ -66,6 +70,12 @@ func (t *table) add(r row) {
 		t.missed++
 	}
 	fmt.Println(r)
+}
+
+// begin prints what stands above everything: the machine, and how it was measured.
+func (t *table) begin(method string) {
+	t.Method = method
+	fmt.Printf("%s; %s\n", t.Machine, method)
 }
 
 // section begins one; prefix says in a word what its rows are about.
@@ -80,7 +90,7 @@ func (r row) String() string {
 	}
 	line := fmt.Sprintf("  %-44s %10s", r.What, figure(r.Ours, r.Unit))
 	if r.Peer != "" {
-		line += fmt.Sprintf("   %-22s %10s  %7.2fx", r.Peer, figure(r.Their, r.Unit), r.Ratio)
+		line += fmt.Sprintf("   %-22s %10s  %7sx", r.Peer, figure(r.Their, r.Unit), r.ratio())
 	} else {
 		line += fmt.Sprintf("   %-22s %10s  %8s", "", "", "")
 	}
@@ -94,6 +104,14 @@ func (r row) String() string {
 	return line + fmt.Sprintf("   bar %-12s %s", r.Bar, verdict)
 }
 
+// ratio has three digits where the bar is within percents.
+func (r row) ratio() string {
+	if r.exact {
+		return fmt.Sprintf("%.3f", r.Ratio)
+	}
+	return fmt.Sprintf("%.2f", r.Ratio)
+}
+
 func figure(value float64, unit string) string {
 	switch {
 	case unit == "ns" && value >= 1e6:
@@ -104,6 +122,12 @@ func figure(value float64, unit string) string {
 		return fmt.Sprintf("%.2f MB", value/(1<<20))
 	case unit == "B" && value >= 1e4:
 		return fmt.Sprintf("%.1f KB", value/(1<<10))
+	case unit == "us" || unit == "points":
+		return fmt.Sprintf("%.2f %s", value, unit)
+	case unit == "":
+		return fmt.Sprintf("%.0f", value)
+	case unit == "%":
+		return fmt.Sprintf("%.2f%%", value)
 	}
 	return fmt.Sprintf("%.0f %s", value, unit)
 }
@@ -136,6 +160,26 @@ func below(what string, figure_ float64, unit string, bar float64) row {
 	if bar != 0 {
 		met := figure_ <= bar
 		r.Bar, r.Met = "<= "+figure(bar, unit), &met
+	}
+	return r
+}
+
+// within is met where the two figures differ by at most so many percent.
+func within(what string, ours float64, peer string, theirs float64, unit string, percent float64) row {
+	r := row{What: what, Ours: ours, Peer: peer, Their: theirs, Unit: unit, exact: true}
+	if theirs != 0 {
+		r.Ratio = ours / theirs
+	}
+	met := math.Abs(ours-theirs)*100 <= percent*theirs
+	r.Bar, r.Met = fmt.Sprintf("within %g%%", percent), &met
+	return r
+}
+
+// beside shows a figure and the peer's, without a bar.
+func beside(what string, ours float64, peer string, theirs float64, unit string) row {
+	r := row{What: what, Ours: ours, Peer: peer, Their: theirs, Unit: unit}
+	if theirs != 0 {
+		r.Ratio = ours / theirs
 	}
 	return r
 }
