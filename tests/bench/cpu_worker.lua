@@ -185,7 +185,7 @@ end
 local function timed_steps(_)
     local began, now = thread_ns(), 0
     repeat
-        collectgarbage("step", 200)
+        collectgarbage("step", 2000)
         now = thread_ns()
     until now - began > 2 * MS
     return now - began
@@ -293,6 +293,18 @@ end
 
 local per_ms -- instructions that the work makes in a millisecond
 
+local function instructions_a_ms()
+    local instructions, began = 0, process_clock()
+    work(200)
+    local took = process_clock() - began
+    debug.sethook(function()
+        instructions = instructions + 1000
+    end, "", 1000)
+    work(200)
+    debug.sethook()
+    return instructions / (took / MS)
+end
+
 local function start_hook(hz)
     local counts, samples = {}, 0
     debug.sethook(function()
@@ -326,14 +338,9 @@ local function answer_cost(levels, hz, units)
     if not native_levels then
         bench.call_deep(1, count_native)
         native_levels = math.max(1, 30 - native_here + 1)
-        local instructions = 0
-        debug.sethook(function()
-            instructions = instructions + 1000
-        end, "", 1000)
-        local began = process_clock()
-        work(200)
-        per_ms = instructions / ((process_clock() - began) / MS)
-        debug.sethook()
+    end
+    if option == "hook" and not per_ms then
+        per_ms = instructions_a_ms()
     end
     turn = turn + 1
     local off

@@ -175,11 +175,11 @@ func within(what string, ours float64, peer string, theirs float64, unit string,
 	return r
 }
 
-// beside shows a figure and the peer's, without a bar.
-func beside(what string, ours float64, peer string, theirs float64, unit string) row {
-	r := row{What: what, Ours: ours, Peer: peer, Their: theirs, Unit: unit}
-	if theirs != 0 {
-		r.Ratio = ours / theirs
+// beside shows a peer's figure next to ours, whatever the bar speaks of.
+func (r row) beside(peer string, theirs series) row {
+	r.Peer, r.Their = peer, theirs.median()
+	if r.Their != 0 {
+		r.Ratio = r.Ours / r.Their
 	}
 	return r
 }
