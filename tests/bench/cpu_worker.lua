@@ -9,6 +9,7 @@
 --        c                        alpha in Lua, burn_beta and burn_gamma in C, under Lua functions of their own
 --        coroutine                alpha under a cached coroutine.resume, beta in coroutine.wrap, gamma in a coroutine
 --                                 that a coroutine resumes
+--        host                     alpha in a coroutine that C resumes; beta, which throws what it took through C
 --        plain, tail              burn_beta half of the time: x = burn_beta(ns), or return burn_beta(ns); alpha
 --        collect, step            30% in collectgarbage "collect" or "step"; alpha
 --     cost LEVELS HZ UNITS        UNITS of work at 30 native frames and LEVELS of Lua: the process's time without and
@@ -167,6 +168,25 @@ local function nested(work)
     return resumed(wrapped(work))
 end
 
+local function resume_alpha(ns)
+    local took = bench.resume(alpha, ns)
+    return took
+end
+
+local function throw_beta(ns)
+    error((beta(ns)), 0)
+end
+
+-- Often, since it is the unwinding that could go wrong.
+local function catch_beta(ns)
+    local sum = 0
+    for _ = 1, 10 do
+        local _, took = pcall(bench.call_deep, 3, throw_beta, ns / 10)
+        sum = sum + took
+    end
+    return sum
+end
+
 -- A heap on which one collection takes a few milliseconds.
 local function make_heap(count)
     local heap = {}
@@ -200,6 +220,8 @@ local function parts_of(kind)
         return { alpha, call_beta, call_gamma }, { 0.4, 0.35, 0.25 }
     elseif kind == "coroutine" then
         return { resumed(alpha), wrapped(beta), nested(gamma) }, { 0.4, 0.35, 0.25 }
+    elseif kind == "host" then
+        return { resume_alpha, catch_beta, gamma }, { 0.4, 0.35, 0.25 }
     elseif kind == "plain" then
         return { call_beta, alpha }, { 0.5, 0.5 }
     elseif kind == "tail" then

@@ -76,6 +76,25 @@ static int call_deep_down(lua_State *L)
     return 0;
 }
 
+/* resume(f, x): what f(x) returns, run in a new coroutine that only this C function knows. */
+static int resume_new(lua_State *L)
+{
+    lua_State *thread = lua_newthread(L);
+    lua_pushvalue(L, 1);
+    lua_pushvalue(L, 2);
+    lua_xmove(L, thread, 2);
+#if LUA_VERSION_NUM >= 504
+    int count, status = lua_resume(thread, L, 1, &count);
+#elif LUA_VERSION_NUM >= 502
+    int status = lua_resume(thread, L, 1);
+#else
+    int status = lua_resume(thread, 1);
+#endif
+    lua_settop(thread, status == 0 ? 1 : lua_gettop(thread));
+    lua_xmove(thread, L, 1);
+    return status == 0 ? 1 : lua_error(L);
+}
+
 /* native_frames(): how many there are here. */
 static int native_frames(lua_State *L)
 {
@@ -152,6 +171,7 @@ void bench_add_cpu(lua_State *L)
         {"thread_ns", thread_ns},         {"process_ns", process_ns}, {"process_clock", process_clock},
         {"burn_beta", burn_beta},         {"burn_gamma", burn_gamma}, {"sleep", sleep_ms},
         {"native_frames", native_frames}, {"threads", run_threads},   {"call_deep", call_deep_down},
+        {"resume", resume_new},
     };
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         lua_pushcfunction(L, functions[i].function);

@@ -87,6 +87,7 @@ var (
 		"lua":       {{"burn_parts", "alpha"}, {"burn_parts", "beta"}, {"burn_parts", "gamma"}},
 		"c":         {{"burn_parts", "alpha"}, {"call_beta", "burn_beta", "c_beta"}, {"call_gamma", "burn_gamma", "c_gamma"}},
 		"coroutine": {{"burn_parts", "alpha"}, {"burn_parts", "beta"}, {"burn_parts", "gamma"}},
+		"host":      {{"resume_alpha", "alpha"}, {"catch_beta", "call_deep", "throw_beta", "beta"}, {"burn_parts", "gamma"}},
 		"plain":     {{"call_beta", "burn_beta", "c_beta"}, {"burn_parts", "alpha"}},
 		"tail":      {{"tail_beta", "burn_beta", "c_beta"}, {"burn_parts", "alpha"}},
 		"collect":   {{"timed_collect", "[gc]"}, {"burn_parts", "alpha"}},
@@ -105,10 +106,11 @@ func (b *cpuBench) splits() {
 		b.split(b.luaPlain(name), name, partsOf["lua"], "split lua %d 1000", ms)
 	}
 	b.split(b.lua["luajit"], "luajit, compiled", partsOf["lua"], "split lua %d 1000", ms)
-	for _, kind := range []string{"c", "coroutine"} {
-		title := map[string]string{"c": ", C called from Lua", "coroutine": ", inside coroutines"}[kind]
+	titles := map[string]string{"c": ", C called from Lua", "coroutine": ", inside coroutines",
+		"host": ", resumed by C, errors through C"}
+	for _, kind := range []string{"c", "coroutine", "host"} {
 		for _, name := range runtimes {
-			b.split(b.lua[name], name+title, partsOf[kind], "split %s %d 1000", kind, ms)
+			b.split(b.lua[name], name+titles[kind], partsOf[kind], "split %s %d 1000", kind, ms)
 		}
 	}
 	// 2,500 samples at the default rate, whose period the loops are near to.

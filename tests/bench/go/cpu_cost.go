@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 )
 
 // ---- A sample ----
@@ -154,20 +155,27 @@ func (b *cpuBench) idle() {
 		b.add(row{What: "C", Error: err.Error()})
 	}
 	script := filepath.Join(*root, "tests/bench/zero.lua")
+	script := filepath.Join(*root, "tests/bench/zero.lua")
 	for _, name := range runtimes {
-		short, long := 500, 2000
+		command := []string{name}
 		if name == "luajit" {
-			short, long = 2000, 10000 // what is compiled when is not the same each time
+			command = []string{name, "-joff"} // what is compiled, and when, is not the same in each run
 		}
-		plain, err := growth(short, long, name, script, "ROUNDS")
-		if err != nil {
-			b.add(row{What: name, Error: err.Error()})
-			continue
-		}
-		b.notSampling(name+", required", plain, short, long, name, script, "ROUNDS", "required")
-		if !*quick {
-			b.notSampling(name+", a recording stopped", plain, short, long, name, script, "ROUNDS", "stopped")
-		}
+		b.idleLua(append(command, script, "ROUNDS"))
+	}
+}
+
+func (b *cpuBench) idleLua(command []string) {
+	const short, long = 500, 2000
+	name := strings.Join(command[:len(command)-2], " ")
+	plain, err := growth(short, long, command...)
+	if err != nil {
+		b.add(row{What: name, Error: err.Error()})
+		return
+	}
+	b.notSampling(name+", required", plain, short, long, append(command, "required")...)
+	if !*quick {
+		b.notSampling(name+", a recording stopped", plain, short, long, append(command, "stopped")...)
 	}
 }
 
