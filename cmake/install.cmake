@@ -9,13 +9,17 @@ install(FILES src/cprof.h src/cprof_lua.h src/cprof_vm.h DESTINATION ${CMAKE_INS
 
 set_target_properties(cprof_http PROPERTIES EXPORT_NAME http INSTALL_RPATH "$ORIGIN")
 install(TARGETS cprof cprof_http EXPORT cprof)
+# The command, and what it preloads, which finds the other libraries beside itself.
+install(TARGETS cprof_preload LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(PROGRAMS lua/bin/cprof DESTINATION ${CMAKE_INSTALL_BINDIR})
 foreach(version 5.1 5.2 5.3 5.4)
     set_target_properties(cprof_lua${version} PROPERTIES EXPORT_NAME lua${version})
     install(TARGETS cprof_lua${version} EXPORT cprof)
     set_target_properties(cprof_lua${version}_core cprof_lua${version}_http PROPERTIES INSTALL_RPATH "$ORIGIN/../../..")
-    install(TARGETS cprof_lua${version}_core cprof_lua${version}_http
+    install(TARGETS cprof_lua${version}_core cprof_lua${version}_http cprof_lua${version}_process
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/lua/${version}/cprof)
     install(FILES lua/cprof.lua DESTINATION ${CMAKE_INSTALL_DATADIR}/lua/${version})
+    install(DIRECTORY lua/cprof DESTINATION ${CMAKE_INSTALL_DATADIR}/lua/${version} FILES_MATCHING PATTERN "*.lua")
 endforeach()
 
 install(EXPORT cprof NAMESPACE cprof:: FILE cprofConfig.cmake DESTINATION ${package_dir})

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
+#include "preload/settings.h"
+
+#include "preload/library.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Removes this library from LD_PRELOAD, whose entries are parted by colons or blanks. */
+static void leave_ld_preload(void)
+{
+    char self[PATH_MAX], kept[PATH_MAX] = "";
+    const char *list = getenv("LD_PRELOAD");
+    if (!list || strlen(list) >= sizeof kept ||
+        !cprof__library_path("libcprof_preload.so", self, sizeof self))
+        return;
+    for (size_t length; list += strspn(list, ": "), (length = strcspn(list, ": ")) != 0; list += length) {
+        if (length == strlen(self) && memcmp(list, self, length) == 0)
+            continue;
+        if (*kept)
+            strcat(kept, ":");
+        strncat(kept, list, length);
+    }
+    if (*kept)
+        setenv("LD_PRELOAD", kept, 1);
+    else
+        unsetenv("LD_PRELOAD");
+}
+
+static void leave_children_alone(void)
+{
+    static const char *const names[] = {"CPROF_OUTPUT", "CPROF_HZ",   "CPROF_MODE",
+                                        "CPROF_ENGINE", "CPROF_ROOT", "CPROF_FOLLOW"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        unsetenv(names[i]);
+    leave_ld_preload();
+}
+
+static const char *absolute(const char *path, char *out)
+{
+    size_t length = 0;
+    if (*path != '/') {
+        if (!getcwd(out, PATH_MAX - 1))
+            return "CPROF_OUTPUT: the current folder is not known";
+        length = strlen(out);
+        out[length++] = '/';
+    }
+    if (length + strlen(path) >= PATH_MAX)
+        return "CPROF_OUTPUT: too long";
+    strcpy(out + length, path);
+    return NULL;
+}
+
+/* These point into the environment, which may be changed: copies are kept, for ever. */
+static const char *keep(const char *name)
+{
+    const char *value = getenv(name);
+    return value && *value ? strdup(value) : NULL;
+}
+
+static bool read_number(const char *name, long *number)
+{
+    const char *text = getenv(name);
+    char *end;
+    if (!text)
+        return true;
+    *number = strtol(text, &end, 10);
+    return *text && !*end && *number > 0 && *number <= INT_MAX;
+}
+
+const char *cprof__settings_read(cprof__settings *settings)
+{
+    const char *output = getenv("CPROF_OUTPUT"), *follow = getenv("CPROF_FOLLOW");
+    settings->cpu = (cprof_cpu_options)CPROF_CPU_OPTIONS_INIT;
+    settings->output[0] = 0;
+    settings->root = getpid();
+    if (!output || !*output)
+        return NULL;
+    long hz = settings->cpu.hz, root = settings->root;
+    if (!read_number("CPROF_ROOT", &root))
+        return "CPROF_ROOT: no process";
+    settings->root = (pid_t)root;
+    if (!read_number("CPROF_HZ", &hz))
+        return "CPROF_HZ: no whole number";
+    settings->cpu.hz = (int)hz;
+    const char *wrong = absolute(output, settings->output);
+    if (wrong)
+        return wrong;
+    settings->cpu.mode = keep("CPROF_MODE");
+    settings->cpu.engine = keep("CPROF_ENGINE");
+    if (follow && strcmp(follow, "0") == 0) {
+        leave_children_alone();
+    } else {
+        char number[24];
+        snprintf(number, sizeof number, "%ld", root);
+        setenv("CPROF_ROOT", number, 1);
+        setenv("CPROF_OUTPUT", settings->output, 1);
+    }
+    return NULL;
+}
+
+/* Appends TEXT of LENGTH bytes at *AT; once something does not fit, *AT stays past the end. */
+static void append(char *path, size_t *at, const char *text, size_t length)
+{
+    if (*at + length < PATH_MAX)
+        memcpy(path + *at, text, length);
+    *at += length;
+}
+
+bool cprof__settings_path(const cprof__settings *settings, int part, char *path)
+{
+    char number[24];
+    size_t at = 0;
+    bool numbered = false;
+    snprintf(number, sizeof number, "%d", (int)getpid());
+    for (const char *p = settings->output, *mark; *p; p = mark) {
+        mark = strstr(p, "%p");
+        append(path, &at, p, mark ? (size_t)(mark - p) : strlen(p));
+        if (!mark)
+            break;
+        append(path, &at, number, strlen(number));
+        numbered = true;
+        mark += 2;
+    }
+    if (!numbered && getpid() != settings->root) {
+        append(path, &at, ".", 1);
+        append(path, &at, number, strlen(number));
+    }
+    if (part) {
+        snprintf(number, sizeof number, ".exec%d", part);
+        append(path, &at, number, strlen(number));
+    }
+    if (at >= PATH_MAX)
+        return false;
+    path[at] = 0;
+    return true;
+}

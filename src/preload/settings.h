@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the preloaded library is told, by environment variables, which children inherit:
+ *
+ *   CPROF_OUTPUT   the file to write; "%p" in it is the process's id. Without it nothing is recorded
+ *   CPROF_HZ, CPROF_MODE, CPROF_ENGINE   as in cprof_cpu_options
+ *   CPROF_ROOT     the process whose file is CPROF_OUTPUT as it stands; the others add ".PID" where it has no
+ *                  "%p". Set here where it is not
+ *   CPROF_FOLLOW   "0": programs that this one starts are left alone (`cprof run`)
+ */
+#ifndef CPROF_PRELOAD_SETTINGS_H
+#define CPROF_PRELOAD_SETTINGS_H
+
+#include "cprof.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+typedef struct cprof__settings {
+    cprof_cpu_options cpu;
+    char output[PATH_MAX]; /* absolute; "" where nothing is to be recorded */
+    pid_t root;
+} cprof__settings;
+
+/* Reads the environment, and writes back what children need: an absolute CPROF_OUTPUT, CPROF_ROOT; or removes all
+ * of it, with LD_PRELOAD's mention of this library, where they are to be left alone.
+ * Returns: NULL, or what is wrong (constant). Threads: the only one. */
+const char *cprof__settings_read(cprof__settings *settings);
+
+/* Writes the name of the calling process's file to PATH, which has PATH_MAX bytes; PART 0 is the file itself, 1 and
+ * up are those of what ran in the process before an exec. Returns false where it does not fit. */
+bool cprof__settings_path(const cprof__settings *settings, int part, char *path);
+
+#endif
