@@ -80,4 +80,15 @@ for runtime in lua5.1 lua5.2 lua5.3 lua5.4 luajit; do
     is "$runtime finds the module" "$(LUA_PATH="$PREFIX/share/lua/$version/?.lua" \
         LUA_CPATH="$LIBDIR/lua/$version/?.so" "$runtime" -e "$SCRIPT" 2>&1)" "cprof $VERSION"$'\t'1
 done
+
+# The command finds what is installed with it, through a link too, and leaves the script's environment as it was.
+echo 'print(_VERSION, os.getenv("LUA_PATH"), os.getenv("LUA_CPATH"))' >"$TMP/script.lua"
+ln -s "$PREFIX/bin/cprof" "$TMP/link"
+for runtime in lua5.1 lua5.2 lua5.3 lua5.4 luajit; do
+    out=$(CPROF_LUA=$runtime "$TMP/link" run -o "$TMP/$runtime.pb.gz" "$TMP/script.lua" 2>&1)
+    like "the command runs a script with $runtime" "$out" "^$("$runtime" "$TMP/script.lua")$"
+    like "and says where the file is" "$out" "^cprof: $runtime: .*: $TMP/$runtime\.pb\.gz$"
+done
+runs "the command records a program" "$PREFIX/bin/cprof" record -o "$TMP/program.pb.gz" -- "$TMP/by_pkg_config"
+runs "into a file" go tool pprof -raw "$TMP/program.pb.gz"
 done_testing

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A program that ends, or becomes another, in the way that its argument names (record_test.sh). It burns CPU time in
+ * functions whose names say where it has been.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SECONDS 0.2
+
+static volatile double sink;
+
+__attribute__((noinline)) static void burn(double seconds)
+{
+    struct timespec now;
+    double stop = 0;
+    do {
+        for (int i = 0; i < 20000; i++)
+            sink += i;
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+        stop = stop ? stop : (double)now.tv_sec + (double)now.tv_nsec / 1e9 + seconds;
+    } while ((double)now.tv_sec + (double)now.tv_nsec / 1e9 < stop);
+}
+
+__attribute__((noinline)) static void at_first(void)
+{
+    burn(SECONDS);
+    sink += 1; /* no two are alike, lest they be folded */
+}
+
+__attribute__((noinline)) static void in_the_child(void)
+{
+    burn(SECONDS);
+    sink += 2;
+}
+
+__attribute__((noinline)) static void at_last(void)
+{
+    burn(SECONDS);
+    sink += 3;
+}
+
+static void *in_a_thread(void *unused)
+{
+    at_last();
+    return unused;
+}
+
+static int wait_for(pid_t child)
+{
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WEXITSTATUS(status);
+}
+
+static int forks(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        in_the_child();
+        _exit(3);
+    }
+    at_last();
+    return wait_for(child);
+}
+
+static int vforks(const char *self)
+{
+    pid_t child = vfork();
+    if (child == 0) {
+        execl(self, self, "exit", (char *)NULL);
+        _exit(127);
+    }
+    at_last();
+    return wait_for(child);
+}
+
+static int becomes(const char *self)
+{
+    execlp("no-such-program-anywhere", "none", (char *)NULL);
+    at_last();
+    execl(self, self, "exit", (char *)NULL);
+    return 1;
+}
+
+static int daemonises(void)
+{
+    if (daemon(1, 0) != 0)
+        return 1;
+    in_the_child();
+    return 0;
+}
+
+static int threads(void)
+{
+    pthread_t thread;
+    pthread_create(&thread, NULL, in_a_thread, NULL);
+    pthread_join(thread, NULL);
+    return 0;
+}
+
+/* Whoever asks for the file while this runs is likely to meet malloc's lock taken. */
+static int allocates(void)
+{
+    for (;;) {
+        void *blocks[64];
+        for (int i = 0; i < 64; i++)
+            blocks[i] = malloc(200000 + 4096 * (size_t)i);
+        for (int i = 0; i < 64; i++)
+            free(blocks[i]);
+    }
+}
+
+static int ends(const char *how)
+{
+    if (strcmp(how, "exit") == 0)
+        exit(3);
+    if (strcmp(how, "_exit") == 0)
+        _exit(3);
+    if (strcmp(how, "quick_exit") == 0)
+        quick_exit(3);
+    if (strcmp(how, "pthread_exit") == 0)
+        pthread_exit(NULL);
+    if (strcmp(how, "abort") == 0)
+        abort();
+    if (strcmp(how, "crash") == 0)
+        *(volatile int *)8 = 1;
+    if (strcmp(how, "pipe") == 0)
+        for (;;)
+            puts("a line that nobody reads to the end");
+    if (strcmp(how, "sleep") == 0) {
+        sleep(60);
+        puts("woke up");
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const char *how = argc > 1 ? argv[1] : "";
+    at_first();
+    puts("ready");
+    fflush(stdout);
+    if (strcmp(how, "fork") == 0)
+        return forks();
+    if (strcmp(how, "vfork") == 0)
+        return vforks(argv[0]);
+    if (strcmp(how, "exec") == 0)
+        return becomes(argv[0]);
+    if (strcmp(how, "daemon") == 0)
+        return daemonises();
+    if (strcmp(how, "threads") == 0)
+        return threads();
+    if (strcmp(how, "system") == 0)
+        return WEXITSTATUS(system(argv[2]));
+    if (strcmp(how, "malloc") == 0)
+        return allocates();
+    return ends(how);
+}
