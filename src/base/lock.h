@@ -14,6 +14,7 @@
 
 /* In the order in which they may be taken. */
 enum cprof__rank {
+    CPROF__RANK_OUTPUTS,   /* sampler/ending.c: a file that is being written */
     CPROF__RANK_SAMPLER,   /* sampler/: the recordings, the threads and what is read of their rings */
     CPROF__RANK_REGISTRY,  /* core/registry.c: the list of profiles */
     CPROF__RANK_VM,        /* core/vm.c: the attached states and who owns them */
@@ -49,7 +50,7 @@ void cprof__fork_hold_off(void);
 void cprof__fork_allow(void);
 
 /* From now on SIGNAL is held off in a thread that forks (a stream of signals can make the system call begin anew for
- * ever), and IN_CHILD is called in the child, when all locks are free there. Once for the process. */
-void cprof__fork_watch(int signal, void (*in_child)(void));
+ * ever), and FUNCTION is called in the child, when all locks are free there. Once for the process. */
+void cprof__fork_watch(int signal, void (*function)(void));
 
 #endif

@@ -34,7 +34,7 @@ static void on_end(void *start)
     sigemptyset(&set);
     sigaddset(&set, CPROF__SIGNAL);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
-    cprof__cpu_thread_ends((start_fn *)start);
+    cprof__newthread_ends((start_fn *)start);
 }
 
 /* Leaves by a tail call, so that no frame of ours stays on the thread's stack. */
@@ -44,7 +44,7 @@ static void *begin(void *context)
     start_fn *start = given->start;
     void *argument = given->argument;
     cprof__free(given);
-    if (cprof__cpu_thread_begins())
+    if (cprof__newthread_begins())
         pthread_setspecific(key, (const void *)start);
     return start(argument);
 }

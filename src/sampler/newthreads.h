@@ -14,12 +14,12 @@ void cprof__newthreads_watch(void);
 /* Gives it back. Under the sampler's lock. */
 void cprof__newthreads_unwatch(void);
 
-/* ---- cpu.c ---- */
+/* ---- state.c ---- */
 
 /* The calling thread begins. Returns whether it is sampled now. */
-int cprof__cpu_thread_begins(void);
+int cprof__newthread_begins(void);
 
 /* It ends: what is left of its time was spent under START, the function that it was made for. */
-void cprof__cpu_thread_ends(void *(*start)(void *));
+void cprof__newthread_ends(void *(*start)(void *));
 
 #endif

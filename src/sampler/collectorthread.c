@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See collectorthread.h.
+ */
+#define _GNU_SOURCE
+#include "sampler/collectorthread.h"
+
+#include "base/error.h"
+#include "core/code.h"
+#include "sampler/collector.h"
+#include "sampler/ending.h"
+#include "sampler/newthreads.h"
+#include "sampler/safepoint.h"
+#include "sampler/state.h"
+#include "sigsafe/fault.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* How often the collector looks around, how long it stays where nothing is recorded, and how often it empties the
+ * rings: so that a thread has taken some ten samples since. */
+#define LOOK_MS 100
+#define IDLE_LOOKS 50
+#define TICK_SAMPLES 10
+#define TICK_MS_MIN 5
+
+static bool running;              /* under the sampler's lock */
+static _Atomic pid_t tid;         /* 0 where it does not run */
+static _Atomic uint64_t ended_ns; /* CPU time of collectors that have ended */
+
+/* What wakes the collector. Not a descriptor: a host that closes all of them may get the number back as a file of its
+ * own, which we would then read from. */
+static sem_t wake;
+
+bool cprof__collector_runs(void)
+{
+    return running;
+}
+
+pid_t cprof__collector_tid(void)
+{
+    return atomic_load(&tid);
+}
+
+uint64_t cprof__collector_cpu_ns(void)
+{
+    struct timespec now;
+    pid_t current = atomic_load(&tid);
+    clockid_t clock = (clockid_t)((unsigned)~current << 3 | 6u);
+    uint64_t ns = atomic_load(&ended_ns);
+    if (!current || clock_gettime(clock, &now) != 0)
+        return ns;
+    return ns + (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+void cprof__collector_wake(void)
+{
+    sem_post(&wake);
+}
+
+/* Long after the last recording: right after it a signal may still be on its way, which the host's handler would not
+ * know, and a handler of ours at work on another thread, whose loads may fault. */
+void cprof__collector_remove_handlers(void)
+{
+    cprof__handler_remove();
+    cprof__fault_guard_off();
+}
+
+/* ---- Looking around ---- */
+
+static bool has_ended(pid_t thread)
+{
+    char path[64], text[256];
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    text[size > 0 ? size : 0] = 0;
+    const char *state = strrchr(text, ')'); /* the name before it may hold anything */
+    return state && (state[2] == 'Z' || state[2] == 'X');
+}
+
+/* Whether all threads of the program have ended: its first one by pthread_exit, which leaves a shell until the last. */
+static bool program_has_ended(void)
+{
+    const cprof__tracked *first = cprof__threads_first();
+    return first && !first->next && atomic_load(&first->sampled.tid) == getpid() && has_ended(getpid());
+}
+
+static void look_around(void)
+{
+    bool changed = false;
+    if (cprof__code_refresh(&changed) == 0 && changed) {
+        (void)cprof__code_load_all();
+        cprof__newthreads_watch();
+    }
+    cprof__fault_guard_check();
+    (void)cprof__handler_install(cprof__code_current(), cprof__vm_signal);
+    cprof__sampler_scan(&cprof__sampler.rates);
+}
+
+/* ---- The thread ---- */
+
+/* How long the rings have room for. Under the lock. */
+static uint32_t tick_ms(void)
+{
+    uint64_t ms = LOOK_MS;
+    for (int i = 0; i < CPROF__SOURCES; i++) {
+        uint64_t wanted_ms = cprof__sampler.rates.period_ns[i] * TICK_SAMPLES / 1000000;
+        if (cprof__sampler.rates.period_ns[i] && wanted_ms < ms)
+            ms = wanted_ms;
+    }
+    return ms < TICK_MS_MIN ? TICK_MS_MIN : (uint32_t)ms;
+}
+
+/* For MS, or until somebody wakes us. */
+static void rest(uint32_t ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += ms * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    (void)sem_clockwait(&wake, CLOCK_MONOTONIC, &until);
+}
+
+/* Until nothing has been recorded for long. Under the lock, but for the rests. */
+static void work(void)
+{
+    for (uint32_t idle_ms = 0, unseen_ms = 0; idle_ms < LOOK_MS * IDLE_LOOKS;) {
+        uint32_t ms = tick_ms();
+        bool ended = false;
+        cprof__lock_give(&cprof__sampler.lock);
+        rest(ms);
+        cprof__ending_act();
+        cprof__lock_take(&cprof__sampler.lock);
+        idle_ms = cprof__sampler.recordings ? 0 : idle_ms + ms;
+        unseen_ms += ms;
+        if (unseen_ms >= LOOK_MS) {
+            if (cprof__sampler.recordings)
+                look_around();
+            ended = program_has_ended();
+            unseen_ms = 0;
+        }
+        cprof__collect(cprof__sampler.recordings, false);
+        if (ended) {
+            /* As the last thread's end would have ended the process, were we not there. */
+            cprof__lock_give(&cprof__sampler.lock);
+            exit(0);
+        }
+    }
+}
+
+static void *collector(void *context)
+{
+    pthread_setname_np(pthread_self(), "cprof");
+    atomic_store(&tid, gettid()); /* for who started us, and waits for it under the lock */
+    sem_post(context);
+    cprof__lock_take(&cprof__sampler.lock);
+    work();
+    cprof__collector_remove_handlers();
+    uint64_t own_ns = cprof__collector_cpu_ns();
+    running = false;
+    atomic_store(&tid, 0);
+    atomic_store(&ended_ns, own_ns);
+    cprof__lock_give(&cprof__sampler.lock);
+    return NULL;
+}
+
+int cprof__collector_start(void)
+{
+    if (running)
+        return 0;
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all, old;
+    sem_t started;
+    sem_init(&started, 0, 0);
+    sigfillset(&all);
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGBUS);
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int error = pthread_create(&thread, &attributes, collector, &started);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attributes);
+    while (!error && sem_wait(&started) != 0) {}
+    sem_destroy(&started);
+    running = !error;
+    return error ? cprof__fail_errno(error, "cannot start the collector's thread") : 0;
+}
+
+void cprof__collector_forget(void)
+{
+    running = false;
+    atomic_store(&tid, 0);
+    atomic_store(&ended_ns, 0);
+    cprof__collector_remove_handlers();
+    sem_init(&wake, 0, 0);
+}
