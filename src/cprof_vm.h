@@ -87,6 +87,9 @@ typedef struct cprof_vm_frame {
     uint32_t flags;
 } cprof_vm_frame;
 
+/* See cprof_vm.ended. */
+#define CPROF_VM_ENDED_MAX 2
+
 /* A flag: a function of the runtime's own library, whose helper functions are not shown. */
 #define CPROF_VM_RUNTIME 1u
 
@@ -142,9 +145,10 @@ typedef struct cprof_vm {
      * without it: the innermost thread which that found. Called as WALK is. */
     const cprof_labels *(*labels)(void *state, void *running);
 
-    /* The frame of the native function that starts at ENTRY: STATE had called it at the moment of a request, and is
-     * back from it at the safepoint, where RUNNING runs. Called as WALK is. NULL: safepoints come before it returns. */
-    void (*called)(void *state, void *running, uint64_t entry, cprof_vm_frame *frame);
+    /* Inside cprof_vm_safepoint: the frames that ran at the moment of the request and have ended since, which WALK cannot
+     * tell any more: at most CPROF_VM_ENDED_MAX of FRAMES, leaf first. ENTRY is the moment's; where it is not 0, that
+     * function has ended. Called as WALK is. Returns: how many. NULL: safepoints come before anything ends. */
+    size_t (*ended)(void *state, void *running, uint64_t entry, cprof_vm_frame *frames);
 
     /* Sampling begins, perhaps not for the first time: finds out, in no handler and on any thread, what LOOK and
      * REQUEST need to know. */

@@ -69,7 +69,7 @@ static int count_levels(const cprof__levels *levels, lua_State *L)
     return count;
 }
 
-/* The level of L's frame at OFFSET, of FUNCTION (0: whichever); -1 where there is none. */
+/* The level of L's frame at OFFSET, of FUNCTION; -1 where there is none. */
 static int find_level(const cprof__levels *levels, lua_State *L, uint64_t offset, uint64_t function)
 {
     cprof__level level;
@@ -77,7 +77,7 @@ static int find_level(const cprof__levels *levels, lua_State *L, uint64_t offset
     for (bool more = levels->first(L, &level); more; more = levels->next(&level)) {
         uint64_t at = (uint64_t)(level.at - stack);
         if (at == offset) {
-            return !function || function == (uint64_t)(uintptr_t)level.closure ? level.number : -1;
+            return function == (uint64_t)(uintptr_t)level.closure ? level.number : -1;
         }
         if (at < offset) {
             return -1;
@@ -93,13 +93,23 @@ static bool has_room(lua_State *L)
     return max - top >= ROOM_SLOTS * 8;
 }
 
+/* A request as it was noted. */
+typedef struct request {
+    cprof_vm_moment moment;
+    cprof__jit_frame callers[CPROF__JIT_CALLERS];
+    uint32_t caller_count, generation;
+    uint64_t ticket;
+} request;
+
 /* What is compared with the moment of a request. */
 typedef struct arrival {
     cprof__luavm *vm;
     const cprof__levels *levels;
     lua_State *L; /* runs now */
     bool entered; /* a call was just made: its frame is newer than any request */
-    bool alive;   /* the collector has freed nothing since that lived at the moment */
+    const request *request;
+    bool lost;  /* gets whether frames between what is found and what ran have ended */
+    bool alive; /* the collector has freed nothing since that lived at the moment */
 } arrival;
 
 static bool same_entry(const cprof_vm_moment *moment)
@@ -110,23 +120,25 @@ static bool same_entry(const cprof_vm_moment *moment)
 
 /* The level of what ran on the stack of its own thread; UNKNOWN where the moment does not tell its frame. Frames
  * of levels below FIRST are newer. */
-static int own_level(const arrival *a, const cprof_vm_moment *moment, int first, int unknown)
+static int own_level(arrival *a, const cprof_vm_moment *moment, int first, int unknown)
 {
     lua_State *L = moment->running;
-    uint64_t frame = moment->place[CPROF__JIT_PLACE_FRAME], caller = moment->place[CPROF__JIT_PLACE_CALLER];
+    uint64_t frame = moment->place[CPROF__JIT_PLACE_FRAME];
     if (!frame || !a->levels) {
         return unknown;
     }
     int level = find_level(a->levels, L, frame, moment->place[CPROF__JIT_PLACE_FUNCTION]);
-    /* The native function has returned: its caller is what is left. */
-    if (level < first && caller && unknown >= 0) {
-        level = find_level(a->levels, L, caller, 0);
+    /* What ran has ended: its callers are what is left. Those of C are passed over, as pcall. */
+    for (uint32_t i = 0; level < first && unknown >= 0 && i < a->request->caller_count; i++) {
+        const cprof__jit_frame *caller = &a->request->callers[i];
+        level = find_level(a->levels, L, caller->offset, caller->function);
+        a->lost |= level < first && caller->is_lua;
     }
     return level < first ? -1 : level;
 }
 
 /* The thread that ran has yielded since, or ended, or resumed others. */
-static int other_level(const arrival *a, const cprof_vm_moment *moment, lua_State **thread)
+static int other_level(arrival *a, const cprof_vm_moment *moment, lua_State **thread)
 {
     lua_State *chain[CPROF__CHAIN_MAX], *then = moment->running;
     if (!a->levels) {
@@ -154,7 +166,7 @@ static int other_level(const arrival *a, const cprof_vm_moment *moment, lua_Stat
 
 /* How many frames of *THREAD's stack came after MOMENT; -1 where what ran is not there. *THREAD is the one that
  * runs, or gets to be the one that ran and has yielded since. */
-static int level_of(const arrival *a, const cprof_vm_moment *moment, lua_State **thread)
+static int level_of(arrival *a, const cprof_vm_moment *moment, lua_State **thread)
 {
     if (moment->running != a->L) {
         return other_level(a, moment, thread);
@@ -180,13 +192,6 @@ static bool make_room(lua_State *L)
     return grown;
 }
 
-/* A request as it was noted. */
-typedef struct request {
-    cprof_vm_moment moment;
-    uint64_t ticket;
-    uint32_t generation;
-} request;
-
 /* Takes the last request, if there is one that was not answered. */
 static bool take(cprof__jit_slot *slot, request *r)
 {
@@ -197,7 +202,11 @@ static bool take(cprof__jit_slot *slot, request *r)
     do {
         before = requested;
         atomic_signal_fence(memory_order_seq_cst);
-        *r = (request){slot->moment, slot->ticket, slot->generation};
+        r->moment = slot->moment;
+        memcpy(r->callers, slot->callers, sizeof r->callers);
+        r->caller_count = slot->caller_count;
+        r->generation = slot->generation;
+        r->ticket = slot->ticket;
         atomic_signal_fence(memory_order_seq_cst);
         requested = atomic_load_explicit(&slot->requested, memory_order_relaxed);
     } while (requested != before);
@@ -215,7 +224,7 @@ static bool pending(const cprof__jit_slot *slot)
 static void deliver(cprof__jit_slot *slot, lua_State *L, bool entered)
 {
     cprof__luavm *vm = atomic_load_explicit(&slot->state, memory_order_relaxed);
-    arrival a = {vm, atomic_load_explicit(&slot->levels, memory_order_relaxed), L, entered, false};
+    const cprof__levels *levels = atomic_load_explicit(&slot->levels, memory_order_relaxed);
     request r;
     if (!vm->state) {
         return;
@@ -224,6 +233,7 @@ static void deliver(cprof__jit_slot *slot, lua_State *L, bool entered)
         atomic_store_explicit(&slot->delivering, true, memory_order_relaxed);
         atomic_signal_fence(memory_order_seq_cst);
         while (take(slot, &r)) {
+            arrival a = {.vm = vm, .levels = levels, .L = L, .entered = entered, .request = &r};
             lua_State *thread = L;
             int level = -1;
             if (make_room(L)) {
@@ -231,6 +241,7 @@ static void deliver(cprof__jit_slot *slot, lua_State *L, bool entered)
                 a.alive = vm->generation == r.generation;
                 level = level_of(&a, &r.moment, &thread);
             }
+            slot->lost = a.lost;
             cprof_vm_safepoint(vm->state, r.ticket, thread, level);
         }
         atomic_store_explicit(&slot->delivering, false, memory_order_relaxed);
@@ -465,9 +476,20 @@ void cprof__jit_hook(lua_State *L, lua_Debug *ar)
 
 /* ---- States ---- */
 
-static void called(void *state, void *running, uint64_t entry, cprof_vm_frame *frame)
+/* What ran at the last request, where it is not on the stack any more. */
+static size_t ended(void *state, void *running, uint64_t entry, cprof_vm_frame *frames)
 {
-    cprof__naming_entry(state, running, entry, frame);
+    const cprof__jit_slot *slot = cprof__jit_slot_of_state(state);
+    cprof_vm_function_key key = {"[Lua]", 5, -1, -1, 0, "(...ended calls...)"};
+    const cprof_vm_function *function;
+    size_t count = 0;
+    if (entry) {
+        cprof__naming_entry(state, running, entry, &frames[count++]);
+    }
+    if (slot && slot->lost && cprof_vm_function_intern(&key, key.identity, &function) == 0) {
+        frames[count++] = (cprof_vm_frame){.address = cprof_vm_function_address(function, 0)};
+    }
+    return count;
 }
 
 static const cprof_vm *make_vm(void)
@@ -479,7 +501,7 @@ static const cprof_vm *make_vm(void)
     vm.request = cprof__jit_request;
     vm.outward = cprof__jit_outward;
     vm.prepare = prepare;
-    vm.called = called;
+    vm.ended = ended;
     vm.activities = activities;
     return &vm;
 }

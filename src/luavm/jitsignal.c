@@ -18,9 +18,6 @@ cprof__jit_profiler cprof__jit_profiler_state;
 /* Where the end of the stack is not known (a host's coroutines): how far out it is believed to be this one. */
 #define STACK_BYTES_UNKNOWN (UINT64_C(256) << 10)
 
-/* Frames between a C function and the Lua code that called it (pcall, metamethods). */
-#define CALLERS_MAX 8
-
 /* Requests in a row that running code did not see, after which the interpreter's dispatch is put right. */
 #define UNANSWERED_MAX 16
 
@@ -127,24 +124,6 @@ static uint32_t activity(const cprof__jit_slot *slot, int32_t vmstate)
                                           : CPROF__JIT_DOES_COMPILED;
 }
 
-/* The frame outward of the one at FRAME (levelsjit.c says how frames are linked); 0: not known. */
-static uint64_t caller_of(const cprof_vm_signal *signal, uint64_t frame)
-{
-    uint64_t link, distance;
-    int32_t instruction;
-    if (!signal->load(frame, &link)) {
-        return 0;
-    }
-    if (link & 3) {
-        distance = link & ~UINT64_C(7);
-    } else if (link && load_int(signal, link - 4, &instruction)) {
-        distance = (2 + ((uint32_t)instruction >> 8 & 0xff)) * UINT64_C(8);
-    } else {
-        return 0;
-    }
-    return distance < frame ? frame - distance : 0;
-}
-
 static bool is_lua(const cprof_vm_signal *signal, uint64_t function)
 {
     uint64_t word;
@@ -169,16 +148,6 @@ static void fill_place(const cprof_vm_signal *signal, const cprof__jit_found *f,
         return;
     }
     moment->entry = entry;
-    for (int i = 0; i < CALLERS_MAX; i++) {
-        frame = caller_of(signal, frame);
-        if (frame <= stack || !signal->load(frame - 8, &function)) {
-            return;
-        }
-        if (is_lua(signal, function & CPROF__JIT_POINTER_MASK)) {
-            moment->place[CPROF__JIT_PLACE_CALLER] = frame - stack;
-            return;
-        }
-    }
 }
 
 /* Where the VM called native code by itself (the FFI), from compiled code or by a function of LuaJIT's for the purpose:
@@ -300,8 +269,40 @@ static volatile int32_t *hook_left_of(uint64_t global)
     return (volatile int32_t *)(uintptr_t)(global + cprof__jit.hook_left);
 }
 
+/* The frame outward of the one at FRAME (levelsjit.c says how frames are linked); 0: not known. */
+static uint64_t caller_of(uint64_t frame)
+{
+    uint64_t link = cprof__word_at((const char *)(uintptr_t)frame), distance = link & ~UINT64_C(7);
+    if (link && (link & 3) == 0) {
+        uint32_t instruction;
+        memcpy(&instruction, (const char *)(uintptr_t)link - sizeof instruction, sizeof instruction);
+        distance = (2 + (instruction >> 8 & 0xff)) * UINT64_C(8);
+    }
+    return distance && distance < frame ? frame - distance : 0;
+}
+
+/* Where the moment's frame is known, those outward of it are known too, and can be read: the VM is on this thread. */
+static void note_callers(cprof__jit_slot *slot, const cprof_vm_moment *moment)
+{
+    const char *L = moment->running;
+    uint64_t stack = cprof__word_at(L + CPROF__JIT_STACK_AT);
+    uint64_t frame = stack + moment->place[CPROF__JIT_PLACE_FRAME];
+    slot->caller_count = 0;
+    while (moment->place[CPROF__JIT_PLACE_FRAME] && slot->caller_count < CPROF__JIT_CALLERS) {
+        frame = caller_of(frame);
+        if (frame <= stack + 8) {
+            return;
+        }
+        uint64_t function = cprof__word_at((const char *)(uintptr_t)frame - 8) & CPROF__JIT_POINTER_MASK;
+        uint64_t kind = cprof__word_at((const char *)(uintptr_t)function + CPROF__JIT_FFID_AT);
+        slot->callers[slot->caller_count++] =
+            (cprof__jit_frame){frame - stack, function, (kind >> CPROF__JIT_FFID_SHIFT & 0xff) == 0};
+    }
+}
+
 static void note(cprof__jit_slot *slot, const cprof_vm_moment *moment, uint64_t ticket)
 {
+    note_callers(slot, moment);
     slot->moment = *moment;
     slot->ticket = ticket;
     slot->generation = atomic_load_explicit(&slot->state, memory_order_relaxed)->generation;

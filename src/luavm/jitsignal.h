@@ -35,10 +35,17 @@ enum cprof__jit_activity {
 /* Places in a moment's place. Offsets count from the Lua stack's start, which may move. */
 enum {
     CPROF__JIT_PLACE_CFRAME,
-    CPROF__JIT_PLACE_FRAME,    /* offset of the innermost frame; 0: not known */
-    CPROF__JIT_PLACE_FUNCTION, /* its function */
-    CPROF__JIT_PLACE_CALLER    /* offset of the innermost frame of Lua code; 0: not known */
+    CPROF__JIT_PLACE_FRAME,   /* offset of the innermost frame; 0: not known */
+    CPROF__JIT_PLACE_FUNCTION /* its function */
 };
+
+/* A frame as it was at a request. */
+typedef struct cprof__jit_frame {
+    uint64_t offset, function;
+    bool is_lua;
+} cprof__jit_frame;
+
+#define CPROF__JIT_CALLERS 8
 
 /* What is known of an attached state. The owner's, but for what says otherwise. */
 typedef struct cprof__jit_slot {
@@ -48,12 +55,16 @@ typedef struct cprof__jit_slot {
 
     /* The last request. Written in the handler on the thread that runs the state, read by that thread. */
     cprof_vm_moment moment;
+    cprof__jit_frame
+        callers[CPROF__JIT_CALLERS]; /* of the moment's frame, where that is known: innermost first */
+    uint32_t caller_count;
     uint64_t ticket;
     uint32_t generation;         /* of the collector, as cprof__luavm counts them */
     _Atomic uint32_t requested;  /* counts requests */
     _Atomic uint32_t answered;   /* the count that was last answered */
     _Atomic uint32_t unanswered; /* requests in a row that were made while one was pending */
 
+    bool lost;               /* at a safepoint: Lua code that called what ran has ended too */
     _Atomic bool delivering; /* at a safepoint: it looks for further requests before it ends */
     _Atomic int refused;     /* for so many requests it is not tried again to start the profiler */
 

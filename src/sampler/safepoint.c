@@ -62,20 +62,23 @@ static size_t walk_state(writer *w, cprof_vm_state *state, void *running, const 
     return count - leave_out;
 }
 
-/* Where the native function that ran has returned by now, it gets its place back before the *COUNT frames of LIST,
- * which
- * lie in the scratch. */
+/* What ran at the moment of the request and has ended by now gets its place back before the *COUNT frames of LIST,
+ * which lie in the scratch. */
 static const cprof_vm_frame *put_back(cprof__tracked *t, cprof_vm_state *state, void *running,
                                       const cprof_vm_frame *list, size_t *count)
 {
     const cprof_vm *vm = cprof__vm_kind_of(state)->vm;
-    if (!t->asked.entry || !vm->called || *count == 0 || list[0].entry == t->asked.entry)
+    uint64_t entry = t->asked.entry;
+    cprof_vm_frame ended[CPROF_VM_ENDED_MAX];
+    if (!vm->ended || *count == 0 || (entry && list[0].entry == entry))
         return list;
-    if (*count == t->scratch_max)
-        --*count;
-    memmove(t->scratch + 1, list, *count * sizeof *list);
-    vm->called(cprof__vm_state_of(state), running, t->asked.entry, t->scratch);
-    ++*count;
+    size_t more = vm->ended(cprof__vm_state_of(state), running, entry, ended);
+    if (more == 0)
+        return list;
+    *count = *count < t->scratch_max - more ? *count : t->scratch_max - more;
+    memmove(t->scratch + more, list, *count * sizeof *list);
+    memcpy(t->scratch, ended, more * sizeof *ended);
+    *count += more;
     return t->scratch;
 }
 
