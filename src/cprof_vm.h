@@ -87,7 +87,8 @@ typedef struct cprof_vm_frame {
     uint32_t flags;
 } cprof_vm_frame;
 
-/* See cprof_vm.ended. */
+/* See cprof_vm.request and .ended. */
+#define CPROF_VM_SERVED 2
 #define CPROF_VM_ENDED_MAX 2
 
 /* A flag: a function of the runtime's own library, whose helper functions are not shown. */
@@ -160,7 +161,8 @@ typedef struct cprof_vm {
     int (*look)(const cprof_vm_signal *signal, cprof_vm_moment *moment);
 
     /* In the handler: asks for a call of cprof_vm_safepoint with TICKET, on this thread, as soon as the VM's state
-     * is whole. A later request takes the place of an earlier one. Returns: 0 where there can be none. */
+     * is whole. A later request takes the place of an earlier one. Returns: 1; 0 where there can be none, and the
+     * earlier one stands; CPROF_VM_SERVED where the earlier one is just being answered, and serves this moment too. */
     int (*request)(const cprof_vm_moment *moment, uint64_t ticket);
 
     /* In the handler, where the native walk ended before it met an entry point, in code that no file holds (compiled at

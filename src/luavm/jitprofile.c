@@ -214,39 +214,28 @@ static bool take(cprof__jit_slot *slot, request *r)
     return true;
 }
 
-static bool pending(const cprof__jit_slot *slot)
-{
-    return atomic_load_explicit(&slot->requested, memory_order_relaxed) !=
-           atomic_load_explicit(&slot->answered, memory_order_relaxed);
-}
-
 /* L is at a safepoint; ENTERED as in an arrival. */
 static void deliver(cprof__jit_slot *slot, lua_State *L, bool entered)
 {
     cprof__luavm *vm = atomic_load_explicit(&slot->state, memory_order_relaxed);
-    const cprof__levels *levels = atomic_load_explicit(&slot->levels, memory_order_relaxed);
     request r;
-    if (!vm->state) {
-        return;
-    }
-    do {
-        atomic_store_explicit(&slot->delivering, true, memory_order_relaxed);
-        atomic_signal_fence(memory_order_seq_cst);
-        while (take(slot, &r)) {
-            arrival a = {.vm = vm, .levels = levels, .L = L, .entered = entered, .request = &r};
-            lua_State *thread = L;
-            int level = -1;
-            if (make_room(L)) {
-                cprof__luavm_follow_collector(vm, L);
-                a.alive = vm->generation == r.generation;
-                level = level_of(&a, &r.moment, &thread);
-            }
-            slot->lost = a.lost;
-            cprof_vm_safepoint(vm->state, r.ticket, thread, level);
+    arrival a = {.vm = vm, .L = L, .entered = entered, .request = &r};
+    lua_State *thread = L;
+    int level = -1;
+    atomic_store_explicit(&slot->delivering, true, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    if (vm->state && take(slot, &r)) {
+        if (make_room(L)) {
+            cprof__luavm_follow_collector(vm, L);
+            a.levels = atomic_load_explicit(&slot->levels, memory_order_relaxed);
+            a.alive = vm->generation == r.generation;
+            level = level_of(&a, &r.moment, &thread);
         }
-        atomic_store_explicit(&slot->delivering, false, memory_order_relaxed);
-        atomic_signal_fence(memory_order_seq_cst);
-    } while (pending(slot));
+        slot->lost = a.lost;
+        cprof_vm_safepoint(vm->state, r.ticket, thread, level);
+    }
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&slot->delivering, false, memory_order_relaxed);
 }
 
 static void at_safepoint(void *data, lua_State *L, int samples, int vmstate)

@@ -376,8 +376,7 @@ int cprof__jit_request(const cprof_vm_moment *moment, uint64_t ticket)
         return 0;
     }
     if (atomic_load_explicit(&slot->delivering, memory_order_relaxed)) {
-        note(slot, moment, ticket);
-        return 1;
+        return CPROF_VM_SERVED;
     }
     enum cprof__jit_holder holder = cprof__jit_holder(slot);
     if (atomic_load_explicit(&slot->refused, memory_order_relaxed) > 0) {

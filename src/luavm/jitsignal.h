@@ -65,7 +65,7 @@ typedef struct cprof__jit_slot {
     _Atomic uint32_t unanswered; /* requests in a row that were made while one was pending */
 
     bool lost;               /* at a safepoint: Lua code that called what ran has ended too */
-    _Atomic bool delivering; /* at a safepoint: it looks for further requests before it ends */
+    _Atomic bool delivering; /* a request is being answered */
     _Atomic int refused;     /* for so many requests it is not tried again to start the profiler */
 
     /* The program's own hook, while ours is armed. */

@@ -102,9 +102,9 @@ static uint32_t request(cprof__tracked *t, const cprof_vm *vm, const cprof_vm_mo
         return t->requests;
     }
     uint32_t number = t->requests + 1 ? t->requests + 1 : 1;
-    /* Where there can be no safepoint now, one that was asked for before is still to come. */
-    if (!vm->request || !vm->request(moment, (uint64_t)t->sampled.index << 32 | number))
-        return 0;
+    int answer = vm->request ? vm->request(moment, (uint64_t)t->sampled.index << 32 | number) : 0;
+    if (answer != 1)
+        return answer == CPROF_VM_SERVED && t->is_asked ? t->requests : 0;
     t->requests = number;
     t->asked = *moment;
     t->is_asked = true;
