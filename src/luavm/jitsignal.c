@@ -320,6 +320,17 @@ static void put_dispatch_right(lua_State *L, uint64_t global)
     *hook_left_of(global) = left;
 }
 
+/* Whether MOMENT lies between the end of the native function that the pending request is for and the safepoint: it is
+ * that call's. A request of its own would leave all samples of the function without an answer. */
+static bool is_return(const cprof__jit_slot *slot, const cprof_vm_moment *moment)
+{
+    return slot->moment.entry && !moment->place[CPROF__JIT_PLACE_FRAME] &&
+           slot->moment.running == moment->running &&
+           slot->moment.place[CPROF__JIT_PLACE_CFRAME] == moment->place[CPROF__JIT_PLACE_CFRAME] &&
+           atomic_load_explicit(&slot->requested, memory_order_relaxed) !=
+               atomic_load_explicit(&slot->answered, memory_order_relaxed);
+}
+
 static int ask_profiler(cprof__jit_slot *slot, uint64_t global, const cprof_vm_moment *moment,
                         uint64_t ticket)
 {
@@ -329,7 +340,10 @@ static int ask_profiler(cprof__jit_slot *slot, uint64_t global, const cprof_vm_m
     }
     if (!(mask & CPROF__JIT_HOOK_PROFILE) || moment->place[CPROF__JIT_PLACE_FRAME]) {
         atomic_store_explicit(&slot->unanswered, 0, memory_order_relaxed);
-    } else if (atomic_fetch_add_explicit(&slot->unanswered, 1, memory_order_relaxed) >= UNANSWERED_MAX) {
+    } else if (atomic_fetch_add_explicit(&slot->unanswered, 1, memory_order_relaxed) == 0 &&
+               is_return(slot, moment)) {
+        return CPROF_VM_SERVED;
+    } else if (atomic_load_explicit(&slot->unanswered, memory_order_relaxed) > UNANSWERED_MAX) {
         atomic_store_explicit(&slot->unanswered, 0, memory_order_relaxed);
         put_dispatch_right(moment->running, global);
     }
