@@ -146,9 +146,10 @@ typedef struct cprof_vm {
      * without it: the innermost thread which that found. Called as WALK is. */
     const cprof_labels *(*labels)(void *state, void *running);
 
-    /* Inside cprof_vm_safepoint: the frames that ran at the moment of the request and have ended since, which WALK cannot
-     * tell any more: at most CPROF_VM_ENDED_MAX of FRAMES, leaf first. ENTRY is the moment's; where it is not 0, that
-     * function has ended. Called as WALK is. Returns: how many. NULL: safepoints come before anything ends. */
+    /* Inside cprof_vm_safepoint: the frames that ran at the moment of the request and have since ended, so
+     * that WALK cannot tell them: at most CPROF_VM_ENDED_MAX of FRAMES, leaf first. ENTRY is the moment's;
+     * where it is not 0, that function has ended. Called as WALK is. Returns: how many. NULL: safepoints come
+     * before anything ends. */
     size_t (*ended)(void *state, void *running, uint64_t entry, cprof_vm_frame *frames);
 
     /* Sampling begins, perhaps not for the first time: finds out, in no handler and on any thread, what LOOK and
