@@ -24,8 +24,10 @@
 
 #ifdef __SANITIZE_THREAD__
 #define SIGNALS_COME false
+#define FORKS 0 /* it bears no new thread in a child of a process with threads */
 #else
 #define SIGNALS_COME true
+#define FORKS 5
 #endif
 
 /* ---- The malloc that others wait in ---- */
@@ -367,8 +369,7 @@ static void test_fork(void **state)
     (void)state;
     cprof_recording *recording = start(4000);
     burn(20);
-#ifndef __SANITIZE_THREAD__ /* which bears no new thread in a child of a process with threads */
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < FORKS; i++) {
         int status = 0;
         pid_t pid = fork();
         if (pid == 0)
@@ -377,7 +378,6 @@ static void test_fork(void **state)
         assert_true(WIFEXITED(status));
         assert_int_equal(WEXITSTATUS(status), 0);
     }
-#endif
     burn(20);
     expect_burn(stop(recording));
 }
