@@ -83,8 +83,8 @@ static const cprof_vm_frame *put_back(cprof__tracked *t, cprof_vm_state *state, 
 }
 
 /* Where the thread has several states, those that run further out. */
-static void write_outer(writer *w, cprof__thread *self, const cprof_vm_state *state,
-                        const cprof_vm_frame *list, size_t count)
+static __attribute__((noinline)) void write_outer(writer *w, cprof__thread *self, const cprof_vm_state *state,
+                                                  const cprof_vm_frame *list, size_t count)
 {
     uint64_t pcs[NATIVE_MAX], starts[NATIVE_MAX];
     cprof__regs regs;
@@ -151,9 +151,13 @@ void cprof_vm_safepoint(cprof_vm_state *state, uint64_t ticket, void *running, i
     if (!t || atomic_load(&t->sampled.tid) != gettid() || !cprof__gate_close(&t->sampled.gate))
         return;
     if (t->is_asked && t->requests == (uint32_t)ticket) {
+        /* An error may be thrown over us from in there: the handler opens the gate then. */
+        atomic_store_explicit(&t->sampled.holder, (uint64_t)(uintptr_t)__builtin_frame_address(0),
+                              memory_order_relaxed);
+        t->is_asked = false;
         cprof_vm_adopt(state);
         write_frames(t, state, running, level);
-        t->is_asked = false;
+        atomic_store_explicit(&t->sampled.holder, 0, memory_order_relaxed);
     }
     cprof__gate_open(&t->sampled.gate);
 }

@@ -188,6 +188,20 @@ static void take_sample(cprof__sampled *thread, enum cprof__source source, const
     atomic_store_explicit(&event->at_ns, at_ns, memory_order_relaxed);
 }
 
+/* A VM may throw an error out of the middle of a safepoint (memory runs out), over whoever closed the gate. That is
+ * seen by the thread's being further out on its stack. */
+static bool left_behind(cprof__sampled *thread, const ucontext_t *interrupted)
+{
+    uint64_t holder = atomic_load_explicit(&thread->holder, memory_order_relaxed);
+    uint64_t sp = (uint64_t)interrupted->uc_mcontext.gregs[REG_RSP];
+    if (!holder || sp <= holder || holder < cprof__current.stack_low || sp >= cprof__current.stack_high ||
+        (interrupted->uc_stack.ss_flags & SS_ONSTACK))
+        return false;
+    atomic_store_explicit(&thread->holder, 0, memory_order_relaxed);
+    cprof__gate_open(&thread->gate);
+    return true;
+}
+
 static void on_signal(int signal, siginfo_t *info, void *context)
 {
     int kept = errno;
@@ -195,7 +209,8 @@ static void on_signal(int signal, siginfo_t *info, void *context)
     cprof__sampled *thread = find(info, &source);
     if (!thread) {
         forward(signal, info, context);
-    } else if (cprof__gate_close(&thread->gate)) {
+    } else if (cprof__gate_close(&thread->gate) ||
+               (left_behind(thread, context) && cprof__gate_close(&thread->gate))) {
         if (atomic_load_explicit(&thread->events[source].on, memory_order_acquire)) {
             allow_faults(context);
             take_sample(thread, source, context);

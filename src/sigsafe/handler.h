@@ -44,6 +44,8 @@ typedef struct cprof__sampled {
     _Atomic int tid; /* 0: nobody */
     uint32_t index;
     cprof__gate gate;
+    _Atomic uint64_t
+        holder; /* a stack address of who closed the gate, where that is not the handler; else 0 */
     cprof__ring ring;
     cprof__event events[CPROF__SOURCES];
     uint64_t random;

@@ -8,6 +8,7 @@
 #include "test.h"
 
 #include "cprof.h"
+#include "cprof_vm.h"
 #include "sigsafe/handler.h"
 
 #include <link.h>
@@ -345,6 +346,87 @@ static void test_locks(void **state)
     pthread_join(thread, NULL);
 }
 
+/* ---- A VM that throws ---- */
+
+static jmp_buf out_of_walk;
+static atomic_ullong ticket;
+
+static size_t throwing_walk(void *state, void *running, const cprof_vm_native *native, cprof_vm_frame *frames,
+                            size_t max, int *truncated)
+{
+    (void)state;
+    (void)running;
+    (void)native;
+    (void)frames;
+    (void)max;
+    (void)truncated;
+    longjmp(out_of_walk, 1);
+}
+
+static int look(const cprof_vm_signal *signal, cprof_vm_moment *moment)
+{
+    (void)signal;
+    moment->state = &ticket;
+    moment->running = &ticket;
+    moment->place[0] = atomic_load(&ticket); /* no moment is like the last */
+    return 1;
+}
+
+static int request(const cprof_vm_moment *moment, uint64_t number)
+{
+    (void)moment;
+    atomic_store(&ticket, number);
+    return 1;
+}
+
+/* The VM's API, which runs until a safepoint is asked for. */
+static NOINLINE uint64_t vm_call(void)
+{
+    uint64_t seen = atomic_load(&ticket);
+    for (time_t until = time(NULL) + 60; atomic_load(&ticket) == seen;)
+        assert_true(time(NULL) < until);
+    return atomic_load(&ticket);
+}
+
+static const void *const vm_entries[] = {(const void *)vm_call};
+static const cprof_vm throwing_vm = {.struct_size = sizeof throwing_vm,
+                                     .name = "throwing",
+                                     .entry_points = vm_entries,
+                                     .entry_point_count = 1,
+                                     .walk = throwing_walk,
+                                     .look = look,
+                                     .request = request};
+
+/* Further in than what runs next. */
+static NOINLINE void reach_safepoint(cprof_vm_state *vm_state, uint64_t number)
+{
+    volatile char room[4096];
+    room[0] = 0;
+    cprof_vm_safepoint(vm_state, number, &ticket, 0);
+    room[1] = room[0];
+}
+
+/* An error thrown out of a safepoint leaves nothing closed: there is another request each time. */
+static void test_throwing(void **state)
+{
+    (void)state;
+    cprof_vm_state *attached = NULL;
+    if (!SIGNALS_COME)
+        skip();
+    assert_int_equal(cprof_vm_attach(&throwing_vm, &ticket, &attached), 0);
+    cprof_recording *recording = start(1000);
+    for (volatile int i = 0; i < 5; i++) {
+        uint64_t number = vm_call();
+        if (setjmp(out_of_walk) == 0)
+            reach_safepoint(attached, number);
+    }
+    burn(50);
+    cprof_snapshot *data = stop(recording);
+    assert_true(sum(data, 1, "vm_call") > 0 || sum(data, 1, "[lua: no safepoint]") > 0);
+    expect_burn(data);
+    cprof_vm_detach(attached);
+}
+
 /* ---- Forks ---- */
 
 static int in_child(cprof_recording *parents)
@@ -415,9 +497,9 @@ static void test_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_misuse),      cmocka_unit_test(test_several), cmocka_unit_test(test_engines),
-        cmocka_unit_test(test_wall),        cmocka_unit_test(test_locks),   cmocka_unit_test(test_fork),
-        cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_misuse), cmocka_unit_test(test_several),     cmocka_unit_test(test_engines),
+        cmocka_unit_test(test_wall),   cmocka_unit_test(test_locks),       cmocka_unit_test(test_throwing),
+        cmocka_unit_test(test_fork),   cmocka_unit_test(test_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
