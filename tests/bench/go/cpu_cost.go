@@ -155,7 +155,6 @@ func (b *cpuBench) idle() {
 		b.add(row{What: "C", Error: err.Error()})
 	}
 	script := filepath.Join(*root, "tests/bench/zero.lua")
-	script := filepath.Join(*root, "tests/bench/zero.lua")
 	for _, name := range runtimes {
 		command := []string{name}
 		if name == "luajit" {
