@@ -93,8 +93,19 @@ var (
 		"collect":   {{"timed_collect", "[gc]"}, {"burn_parts", "alpha"}},
 		"step":      {{"timed_steps", "[gc]"}, {"burn_parts", "alpha"}},
 	}
-	tailInJIT = []path{{"burn_parts", "burn_beta", "c_beta"}, {"burn_parts", "alpha"}} // a tail call leaves no frame
+	partsInJIT = map[string][]path{
+		"tail": {{"burn_parts", "burn_beta", "c_beta"}, {"burn_parts", "alpha"}}, // a tail call leaves no frame
+		// Native frames below compiled code are not always seen.
+		"host": {{"resume_alpha", "alpha"}, {"catch_beta", "throw_beta", "beta"}, {"burn_parts", "gamma"}},
+	}
 )
+
+func partsOn(name, kind string) []path {
+	if parts := partsInJIT[kind]; parts != nil && name == "luajit" {
+		return parts
+	}
+	return partsOf[kind]
+}
 
 const splitBar = 3 // points
 
@@ -110,7 +121,7 @@ func (b *cpuBench) splits() {
 		"host": ", resumed by C, errors through C"}
 	for _, kind := range []string{"c", "coroutine", "host"} {
 		for _, name := range runtimes {
-			b.split(b.lua[name], name+titles[kind], partsOf[kind], "split %s %d 1000", kind, ms)
+			b.split(b.lua[name], name+titles[kind], partsOn(name, kind), "split %s %d 1000", kind, ms)
 		}
 	}
 	// 2,500 samples at the default rate, whose period the loops are near to.
@@ -134,11 +145,7 @@ func (b *cpuBench) leaves() {
 		"step": ", [gc] of steps"}
 	for _, kind := range []string{"plain", "tail", "collect", "step"} {
 		for _, name := range runtimes {
-			parts := partsOf[kind]
-			if kind == "tail" && name == "luajit" {
-				parts = tailInJIT
-			}
-			b.split(b.lua[name], name+titles[kind], parts, "split %s %d 1000", kind, ms)
+			b.split(b.lua[name], name+titles[kind], partsOn(name, kind), "split %s %d 1000", kind, ms)
 		}
 	}
 }
