@@ -59,6 +59,7 @@ func (b *cpuBench) totals() {
 			b.total(b.lua[name], fmt.Sprintf("%s, threads: %d", name, threads), 2, "total %d %d 100", threads, ms)
 		}
 	}
+	b.section("total, threads that come and go", "The same of threads that live for milliseconds, two at a time")
 	for _, life := range []int{2, 5, 20} {
 		b.total(b.c, fmt.Sprintf("C, threads that live %d ms", life), 5, "lives %d %d 100", life, ms)
 	}

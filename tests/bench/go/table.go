@@ -49,8 +49,9 @@ type row struct {
 	Met   *bool   `json:"met,omitempty"`
 	Error string  `json:"error,omitempty"`
 
-	section string // in front of What, where the section's title does not stand above
-	exact   bool   // the ratio differs from 1 by percents
+	section string  // in front of What, where the section's title does not stand above
+	exact   bool    // the ratio differs from 1 by percents
+	spent   float64 // of the bar: 1 is all of it
 }
 
 type table struct {
@@ -159,7 +160,7 @@ func below(what string, figure_ float64, unit string, bar float64) row {
 	r := row{What: what, Ours: figure_, Unit: unit}
 	if bar != 0 {
 		met := figure_ <= bar
-		r.Bar, r.Met = "<= "+figure(bar, unit), &met
+		r.Bar, r.Met, r.spent = "<= "+figure(bar, unit), &met, figure_/bar
 	}
 	return r
 }
@@ -171,6 +172,7 @@ func within(what string, ours float64, peer string, theirs float64, unit string,
 		r.Ratio = ours / theirs
 	}
 	met := math.Abs(ours-theirs)*100 <= percent*theirs
+	r.spent = math.Abs(ours-theirs) * 100 / (percent * theirs)
 	r.Bar, r.Met = fmt.Sprintf("within %g%%", percent), &met
 	return r
 }
