@@ -28,10 +28,17 @@ static void push_native(cprof__merged *merged, const cprof_vm_native *native, si
 /* The first place from FROM on, before LIMIT, that lies outside the VM: behind the first API function and
  * those that called it. Where an API function left by a tail call into the VM's interpreter (LuaJIT's
  * lua_call does), the interpreter itself, which called the function before FROM, is the last that is the
- * VM's. Else LIMIT. */
+ * VM's. Else LIMIT. Compiled code, of which nothing is known, was entered from the interpreter, and what is before it
+ * are the VM's helpers. */
 static size_t leave_vm(const cprof_vm_native *native, size_t from, size_t limit, const cprof__entry_set *api)
 {
     size_t place = from, interpreter = limit;
+    while (place < limit && native->starts[place] && !cprof__entry_set_has(api, native->starts[place]))
+        place++;
+    bool compiled = place < limit && !native->starts[place];
+    while (compiled && place < limit && !native->starts[place])
+        place++;
+    place = from = compiled ? place : from;
     for (; place < limit && !cprof__entry_set_has(api, native->starts[place]); place++)
         if (native->starts[place] && native->starts[place] == native->starts[from])
             interpreter = place + 1;

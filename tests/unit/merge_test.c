@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define VM(N) (UINT64_C(0x10000000000000) + (N))
+#define COMPILED 0xc00 /* stands for 0: of such code no function is known */
 
 static uint64_t api_slots[8];
 static const cprof__entry_set api = {api_slots, 7};
@@ -33,11 +34,13 @@ struct given {
 /* Merges GIVEN and checks the frames, as starts of functions, and the place where the state was entered. */
 static void expect(const struct given *given, const uint64_t *frames, size_t count, size_t place, bool cut)
 {
-    uint64_t pcs[16], merged[32];
+    uint64_t pcs[16], starts[16], merged[32];
     size_t native_count = 0;
-    for (; given->starts[native_count]; native_count++)
+    for (; given->starts[native_count]; native_count++) {
         pcs[native_count] = given->starts[native_count] + 5;
-    cprof_vm_native native = {pcs, given->starts, native_count};
+        starts[native_count] = given->starts[native_count] == COMPILED ? 0 : given->starts[native_count];
+    }
+    cprof_vm_native native = {pcs, starts, native_count};
     cprof__merged out = {merged, 0, given->max ? given->max : 32, false};
     size_t after = cprof__merge_state(&out, &native, 0, &api, given->frames, given->frame_count,
                                       given->leave_out_helpers);
@@ -79,6 +82,21 @@ static void test_api_calls_api(void **state)
 }
 
 /* A function that the VM runs without a native frame (LuaJIT's pcall) keeps its own address. */
+/* A sample in compiled code, or in what it called of the VM's: host <- helper <- interpreter <- compiled (<- 0xd00). */
+static void test_compiled(void **state)
+{
+    (void)state;
+    struct given given = {{COMPILED, 0xe00, 0x200, 0x300, 0xe00, 0xb00, 0x400, 0},
+                          {{VM(1), 0, 0}, {VM(2), 0x300, 0}, {VM(3), 0, 0}},
+                          3,
+                          true,
+                          0};
+    EXPECT(&given, 6, false, VM(1), 0x200, 0x300, VM(3));
+    const uint64_t helped[] = {0xd00, COMPILED, 0xe00, 0x200, 0x300, 0xe00, 0xb00, 0x400, 0};
+    memcpy(given.starts, helped, sizeof helped);
+    EXPECT(&given, 7, false, VM(1), 0x200, 0x300, VM(3));
+}
+
 static void test_no_native_frame(void **state)
 {
     (void)state;
@@ -124,6 +142,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nested),          cmocka_unit_test(test_api_calls_api),
         cmocka_unit_test(test_no_native_frame), cmocka_unit_test(test_recursion),
+        cmocka_unit_test(test_compiled),
         cmocka_unit_test(test_lost_root),       cmocka_unit_test(test_cut),
     };
     return cmocka_run_group_tests_name("merge", tests, NULL, NULL);
