@@ -96,8 +96,6 @@ var (
 	}
 	partsInJIT = map[string][]path{
 		"tail": {{"burn_parts", "burn_beta", "c_beta"}, {"burn_parts", "alpha"}}, // a tail call leaves no frame
-		// Native frames below compiled code are not always seen.
-		"host": {{"resume_alpha", "alpha"}, {"catch_beta", "throw_beta", "beta"}, {"burn_parts", "gamma"}},
 	}
 )
 
