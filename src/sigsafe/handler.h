@@ -74,8 +74,8 @@ typedef struct cprof__sample {
 typedef void cprof__vm_signal_fn(cprof__sampled *thread, cprof__sample *sample, const void *context,
                                  uint64_t stack_high, bool guarded);
 
-/* Installs the handler, which walks through CODE and calls FUNCTION about VMs; again where somebody has replaced it since. Returns: 0 or an
- * errno. Threads: one at a time. Signals: unsafe. */
+/* Installs the handler, which walks through CODE and calls FUNCTION about VMs; again where somebody has replaced it
+ * since. Returns: 0 or an errno. Threads: one at a time. Signals: unsafe. */
 int cprof__handler_install(const cprof__code_map *code, cprof__vm_signal_fn *function);
 
 /* Puts back what was there before, where the handler is still ours. Threads: as above. */

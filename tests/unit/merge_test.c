@@ -140,10 +140,13 @@ int main(void)
     add_api(0xa00);
     add_api(0xb00);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nested),          cmocka_unit_test(test_api_calls_api),
-        cmocka_unit_test(test_no_native_frame), cmocka_unit_test(test_recursion),
+        cmocka_unit_test(test_nested),
+        cmocka_unit_test(test_api_calls_api),
+        cmocka_unit_test(test_no_native_frame),
+        cmocka_unit_test(test_recursion),
         cmocka_unit_test(test_compiled),
-        cmocka_unit_test(test_lost_root),       cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_lost_root),
+        cmocka_unit_test(test_cut),
     };
     return cmocka_run_group_tests_name("merge", tests, NULL, NULL);
 }
