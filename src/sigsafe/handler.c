@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <time.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #define FDS_MAX 65536
 #define MAGIC UINT64_C(0x63707266)
@@ -209,6 +210,8 @@ static void on_signal(int signal, siginfo_t *info, void *context)
     cprof__sampled *thread = find(info, &source);
     if (!thread) {
         forward(signal, info, context);
+    } else if (atomic_load_explicit(&thread->tid, memory_order_relaxed) != gettid()) {
+        /* A late one, of an event that was closed: its descriptor's number is another thread's by now. */
     } else if (cprof__gate_close(&thread->gate) ||
                (left_behind(thread, context) && cprof__gate_close(&thread->gate))) {
         if (atomic_load_explicit(&thread->events[source].on, memory_order_acquire)) {

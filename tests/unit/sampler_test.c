@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -346,6 +347,39 @@ static void test_locks(void **state)
     pthread_join(thread, NULL);
 }
 
+/* ---- Late signals ---- */
+
+/* A signal that carries another thread's record, as one does whose event was closed, and whose descriptor then became
+ * another thread's: it is nobody's, or all that this thread has ever used would be counted as the other one's. */
+static void test_late_signals(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    if (!SIGNALS_COME)
+        skip();
+    burn(500);
+    uint64_t before = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    cprof_recording *recording = start(1000);
+    atomic_store(&over, false);
+    atomic_store(&spinner_tid, 0);
+    assert_int_equal(pthread_create(&thread, NULL, spinner, NULL), 0);
+    while (!atomic_load(&spinner_tid) || !sampled_ns()) {}
+    see_samples(3);
+    uint32_t index = 0;
+    while (!cprof__handler_find(index) || atomic_load(&cprof__handler_find(index)->tid) != spinner_tid)
+        index++;
+    for (int i = 0; i < 20; i++) {
+        siginfo_t info = {.si_signo = CPROF__SIGNAL, .si_code = SI_TIMER};
+        info.si_value.sival_ptr = cprof__handler_value(index, CPROF__SOURCE_CPU);
+        assert_int_equal(syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), CPROF__SIGNAL, &info), 0);
+    }
+    cprof_snapshot *data = stop(recording);
+    expect_total(data, 0, clock_ns(CLOCK_PROCESS_CPUTIME_ID) - before);
+    cprof_snapshot_free(data);
+    atomic_store(&over, true);
+    pthread_join(thread, NULL);
+}
+
 /* ---- A VM that throws ---- */
 
 static jmp_buf out_of_walk;
@@ -497,9 +531,9 @@ static void test_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_misuse), cmocka_unit_test(test_several),     cmocka_unit_test(test_engines),
-        cmocka_unit_test(test_wall),   cmocka_unit_test(test_locks),       cmocka_unit_test(test_throwing),
-        cmocka_unit_test(test_fork),   cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_misuse),   cmocka_unit_test(test_several), cmocka_unit_test(test_engines),
+        cmocka_unit_test(test_wall),     cmocka_unit_test(test_locks),   cmocka_unit_test(test_late_signals),
+        cmocka_unit_test(test_throwing), cmocka_unit_test(test_fork),    cmocka_unit_test(test_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
