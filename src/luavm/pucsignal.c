@@ -101,9 +101,24 @@ void cprof__puc_delist(cprof__luavm *vm)
 
 /* ---- Looking ---- */
 
+/* Words that looked like pointers and were none. The same ones lie on a stack in sample after sample, and each look costs
+ * a fault, as long as all the rest of a sample. A thread may be made at such an address later, so now and then a search
+ * asks anew. Threads of all states write here; a word that gets lost costs a fault. */
+#define NOWHERE_SLOTS 64u /* a power of two */
+#define ASK_ANEW_EVERY 64u
+
+static _Atomic uint64_t nowhere[NOWHERE_SLOTS];
+static _Atomic uint32_t searches;
+
+static _Atomic uint64_t *nowhere_slot(uint64_t word)
+{
+    return &nowhere[word * UINT64_C(0x9e3779b97f4a7c15) >> 58 & (NOWHERE_SLOTS - 1)];
+}
+
 typedef struct search {
     const cprof_vm_signal *signal;
     const cprof__puc_layout *layout;
+    bool anew;          /* asks again of words that were no pointers */
     uint64_t low, high; /* the stack that is searched */
     uint64_t thread, error_jmp, rejected;
     uint64_t unprotected; /* a main thread that runs without any protected call */
@@ -120,7 +135,12 @@ static void consider(search *s, uint64_t word)
         return;
     }
     s->rejected = word;
+    _Atomic uint64_t *slot = nowhere_slot(word);
+    if (!s->anew && atomic_load_explicit(slot, memory_order_relaxed) == word) {
+        return;
+    }
     if (!s->signal->load(word + s->layout->global_at, &global)) {
+        atomic_store_explicit(slot, word, memory_order_relaxed);
         s->faults_left--;
         return;
     }
@@ -165,6 +185,7 @@ static bool find_thread(search *s, const ucontext_t *context)
     uint64_t sp = (uint64_t)gregs[REG_RSP], word;
     s->low = (sp - RED_ZONE) & ~UINT64_C(7);
     s->faults_left = FAULTS_MAX;
+    s->anew = atomic_fetch_add_explicit(&searches, 1, memory_order_relaxed) % ASK_ANEW_EVERY == 0;
     s->high = s->signal->stack_high ? s->signal->stack_high : sp + STACK_BYTES_MAX;
     for (size_t i = 0; i < sizeof registers / sizeof registers[0]; i++) {
         consider(s, (uint64_t)gregs[registers[i]]);

@@ -3,6 +3,7 @@
  * Lua states as a C host sees them: several of them, closed, detached, moved between threads, out of memory.
  * Compiled for each Lua (luavm_test.cmake).
  */
+#define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +15,7 @@
 #include "cprof.h"
 #include "cprof_lua.h"
 #include "cprof_vm.h"
+#include "luavm/pucsignal.h"
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -23,6 +25,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <ucontext.h>
 
 /* ---- A host ---- */
 
@@ -505,6 +508,58 @@ static void test_a_full_stack_shows_that_frames_are_missing(void **unused)
     lua_close(L);
 }
 
+/* ---- The search for the running thread (PUC; LuaJIT has none) ---- */
+
+/* A stack on which words lie that look like pointers, and what is asked of it. */
+#define NO_ADDRESS UINT64_C(0x3b9aca00)
+static uint64_t searched[32];
+static int loads_that_fault;
+
+static int load_searched(uint64_t address, uint64_t *word)
+{
+    loads_that_fault += address >= NO_ADDRESS && address < NO_ADDRESS + 4096;
+    if (address < (uint64_t)(uintptr_t)searched || address >= (uint64_t)(uintptr_t)(searched + 32))
+        return 0;
+    memcpy(word, (const void *)(uintptr_t)address, sizeof *word);
+    return 1;
+}
+
+static uint64_t no_function(uint64_t pc)
+{
+    (void)pc;
+    return 0;
+}
+
+static uint64_t no_frame(const cprof_vm_signal *signal, size_t frame)
+{
+    (void)signal;
+    (void)frame;
+    return 0;
+}
+
+/* A fault costs more than all the rest of a sample, and what is no pointer stays on the stack. */
+static void test_words_that_are_no_pointers_are_remembered(void **state)
+{
+    (void)state;
+    lua_State *L = open_state();
+    run(L, "");
+    uint64_t pc = 0;
+    ucontext_t context;
+    memset(&context, 0, sizeof context);
+    context.uc_mcontext.gregs[REG_RSP] = (greg_t)(uintptr_t)searched;
+    const cprof_vm_signal signal = {&context,    &pc,           1,       (uint64_t)(uintptr_t)(searched + 32),
+                                    no_function, load_searched, no_frame};
+    for (size_t i = 0; i < 32; i += 8)
+        searched[i] = NO_ADDRESS + i * 8;
+    loads_that_fault = 0;
+    for (int i = 0; i < 640; i++) {
+        cprof_vm_moment moment;
+        assert_int_equal(cprof__puc_look(&signal, &moment), 0);
+    }
+    assert_in_range(loads_that_fault, 0, 4 * 12);
+    lua_close(L);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -524,6 +579,7 @@ int main(void)
         cmocka_unit_test(test_luas_allocations_fail),
         cmocka_unit_test(test_the_stack_moves_under_the_walk),
         cmocka_unit_test(test_a_full_stack_shows_that_frames_are_missing),
+        cmocka_unit_test(test_words_that_are_no_pointers_are_remembered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
