@@ -101,9 +101,9 @@ void cprof__puc_delist(cprof__luavm *vm)
 
 /* ---- Looking ---- */
 
-/* Words that looked like pointers and were none. The same ones lie on a stack in sample after sample, and each look costs
- * a fault, as long as all the rest of a sample. A thread may be made at such an address later, so now and then a search
- * asks anew. Threads of all states write here; a word that gets lost costs a fault. */
+/* Words that looked like pointers and were none. The same ones lie on a stack in sample after sample, and each look
+ * costs a fault, as long as all the rest of a sample. A thread may be made at such an address later, so now and then a
+ * search asks anew. Threads of all states write here; a word that gets lost costs a fault. */
 #define NOWHERE_SLOTS 64u /* a power of two */
 #define ASK_ANEW_EVERY 64u
 

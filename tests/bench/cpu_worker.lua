@@ -29,10 +29,12 @@ local resume, yield = coroutine.resume, coroutine.yield
 
 local option = ...
 if option == "interpreter" then
-    jit.off()
+    rawget(_G, "jit").off()
 end
 
 local MS = 1e6
+
+local unpack = rawget(_G, "unpack") or rawget(table, "unpack")
 
 -- Passes of a loop that take some 100 us, so that the clock takes little of the time.
 local pass = 1000
@@ -40,7 +42,7 @@ local pass = 1000
 -- Three functions that burn time in a loop of their own and return what it took by the thread's clock.
 
 local function alpha(ns)
-    local began, x, now = thread_ns(), 0, 0
+    local began, x, now = thread_ns(), 0
     repeat
         for i = 1, pass do
             x = x + i % 7
@@ -51,7 +53,7 @@ local function alpha(ns)
 end
 
 local function beta(ns)
-    local began, x, now = thread_ns(), 0, 0
+    local began, x, now = thread_ns(), 0
     repeat
         for i = 1, pass do
             x = x + i % 5
@@ -62,7 +64,7 @@ local function beta(ns)
 end
 
 local function gamma(ns)
-    local began, x, now = thread_ns(), 0, 0
+    local began, x, now = thread_ns(), 0
     repeat
         for i = 1, pass do
             x = x + i % 3
@@ -202,7 +204,7 @@ local function timed_collect(_)
     return thread_ns() - began
 end
 
--- A step that is large enough for a cycle: after small ones the calls themselves would take the time. 5.4.4 does next to
+-- A step that is large enough for a cycle: of small ones the calls themselves would take the time. 5.4.4 does next to
 -- nothing in a step that has a size; without one it takes a basic step, here of 2^18 bytes.
 local step_size = 100000
 if _VERSION == "Lua 5.4" then
@@ -211,7 +213,8 @@ if _VERSION == "Lua 5.4" then
 end
 
 local function timed_steps(_)
-    local began, now = thread_ns(), 0
+    local began = thread_ns()
+    local now
     repeat
         collectgarbage("step", step_size)
         now = thread_ns()
@@ -267,8 +270,8 @@ local function answer_split(kind, ms, hz, file)
     start(hz)
     local took = burn_parts(parts, shares, ms)
     local used = stop(file)
-    heap = heap and #heap
-    return used, (unpack or table.unpack)(took)
+    assert(not heap or #heap > 0) -- it lived until here
+    return used, unpack(took)
 end
 
 -- ---- The cost of a sample ----

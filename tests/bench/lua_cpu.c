@@ -103,7 +103,7 @@ static int native_frames(lua_State *L)
     return 1;
 }
 
-/* ---- threads(count, code, …): runs the code in count new states at once, with the arguments, which are numbers ---- */
+/* ---- threads(count, code, numbers…): runs the code in count new states at once, with the numbers ---- */
 
 #define THREADS_MAX 8
 

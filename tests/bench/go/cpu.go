@@ -140,8 +140,8 @@ func (b *cpuBench) luaPlain(name string) *worker {
 func (b *cpuBench) leaves() {
 	b.section("leaf", "Half of the time in a C function under a Lua caller; a known part of it in the collector")
 	ms := rounds(2550, 650)
-	titles := map[string]string{"plain": ", C leaf", "tail": ", C leaf of return cfn()", "collect": ", [gc] of collections",
-		"step": ", [gc] of steps"}
+	titles := map[string]string{"plain": ", C leaf", "tail": ", C leaf of return cfn()",
+		"collect": ", [gc] of collections", "step": ", [gc] of steps"}
 	for _, kind := range []string{"plain", "tail", "collect", "step"} {
 		for _, name := range runtimes {
 			b.split(b.lua[name], name+titles[kind], partsOn(name, kind), "split %s %d 1000", kind, ms)

@@ -48,7 +48,8 @@ func costOf(q *question) (us, percent, samples series) {
 func (b *cpuBench) costs() {
 	b.section("sample", "Cost of a sample at 4000 Hz, delivery and the collector's thread included")
 	units := unitsOf(b.c, "cost 30 %d %d")
-	empty := ask(newWorker("empty handler", filepath.Join(*build, "bench/bench_cpu_worker"), "empty"), "cost 30 4000 %d", units)
+	handler := newWorker("empty handler", filepath.Join(*build, "bench/bench_cpu_worker"), "empty")
+	empty := ask(handler, "cost 30 4000 %d", units)
 	defer empty.who.stop()
 	questions := []*question{empty, ask(b.c, "cost 30 4000 %d", units)}
 	for _, name := range runtimes {
@@ -81,14 +82,16 @@ type rival struct {
 }
 
 func (b *cpuBench) overheads() {
-	b.section("overhead", "Overhead at 100 and 1000 Hz beside the peers, on the same work; the peers' timers may give fewer "+
-		"samples than asked for")
+	b.section("overhead", "Overhead at 100 and 1000 Hz beside the peers, on the same work; the peers' timers may give "+
+		"fewer samples than asked for")
 	for _, hz := range []int{100, 1000} {
 		c := filepath.Join(*build, "bench/bench_cpu_worker")
 		b.overhead(hz, "C, 30 frames", 30, b.c, "gperftools",
 			newWorker("gperftools", "env", "LD_PRELOAD=libprofiler.so.0", fmt.Sprintf("CPUPROFILE_FREQUENCY=%d", hz), c))
-		b.overhead(hz, "luajit, 20 levels", 20, b.lua["luajit"], "luajit -jp", newLuaWorker("luajit", "cpu_worker.lua", "jp"))
-		b.overhead(hz, "lua5.4, 20 levels", 20, b.lua["lua5.4"], "count hook", newLuaWorker("lua5.4", "cpu_worker.lua", "hook"))
+		b.overhead(hz, "luajit, 20 levels", 20, b.lua["luajit"], "luajit -jp",
+			newLuaWorker("luajit", "cpu_worker.lua", "jp"))
+		b.overhead(hz, "lua5.4, 20 levels", 20, b.lua["lua5.4"], "count hook",
+			newLuaWorker("lua5.4", "cpu_worker.lua", "hook"))
 	}
 }
 
