@@ -87,7 +87,8 @@ func (b *cpuBench) overheads() {
 	for _, hz := range []int{100, 1000} {
 		c := filepath.Join(*build, "bench/bench_cpu_worker")
 		b.overhead(hz, "C, 30 frames", 30, b.c, "gperftools",
-			newWorker("gperftools", "env", "LD_PRELOAD=libprofiler.so.0", fmt.Sprintf("CPUPROFILE_FREQUENCY=%d", hz), c))
+			newWorker("gperftools", "sh", "-c", `LD_PRELOAD=libprofiler.so.0 exec "$0" 2>/dev/null`, c).
+				with(fmt.Sprintf("CPUPROFILE_FREQUENCY=%d", hz)))
 		b.overhead(hz, "luajit, 20 levels", 20, b.lua["luajit"], "luajit -jp",
 			newLuaWorker("luajit", "cpu_worker.lua", "jp"))
 		b.overhead(hz, "lua5.4, 20 levels", 20, b.lua["lua5.4"], "count hook",

@@ -180,7 +180,7 @@ func within(what string, ours float64, peer string, theirs float64, unit string,
 // beside shows a peer's figure next to ours, whatever the bar speaks of.
 func (r row) beside(peer string, theirs series) row {
 	r.Peer, r.Their = peer, theirs.median()
-	if r.Their != 0 {
+	if r.Ours > 0 && r.Their > 0 { // of differences that drown in what else the machine does there is no ratio
 		r.Ratio = r.Ours / r.Their
 	}
 	return r

@@ -17,6 +17,7 @@ import (
 type worker struct {
 	name    string
 	command []string
+	environ []string // besides the driver's
 	process *exec.Cmd
 	in      io.WriteCloser
 	out     *bufio.Reader
@@ -26,9 +27,15 @@ func newWorker(name string, command ...string) *worker {
 	return &worker{name: name, command: command}
 }
 
+func (w *worker) with(variable string) *worker {
+	w.environ = append(w.environ, variable)
+	return w
+}
+
 func (w *worker) start() error {
 	w.process = exec.Command(w.command[0], w.command[1:]...)
 	w.process.Stderr = os.Stderr
+	w.process.Env = append(os.Environ(), w.environ...)
 	var err error
 	if w.in, err = w.process.StdinPipe(); err != nil {
 		return err
