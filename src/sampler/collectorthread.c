@@ -75,24 +75,26 @@ void cprof__collector_remove_handlers(void)
 
 /* ---- Looking around ---- */
 
-static bool has_ended(pid_t thread)
+/* Whether all threads of the program have ended: its first one by pthread_exit, which leaves a shell until the last.
+ * The kernel tells both at once, how many there are and that this one is a shell (proc(5), stat: 3 and 20), so nobody
+ * is left who could make more. */
+static bool program_has_ended(void)
 {
-    char path[64], text[256];
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread);
+    enum { STATE = 3, NUM_THREADS = 20 };
+    char path[64], text[1024];
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)getpid());
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
     if (fd >= 0)
         close(fd);
     text[size > 0 ? size : 0] = 0;
-    const char *state = strrchr(text, ')'); /* the name before it may hold anything */
-    return state && (state[2] == 'Z' || state[2] == 'X');
-}
-
-/* Whether all threads of the program have ended: its first one by pthread_exit, which leaves a shell until the last. */
-static bool program_has_ended(void)
-{
-    const cprof__tracked *first = cprof__threads_first();
-    return first && !first->next && atomic_load(&first->sampled.tid) == getpid() && has_ended(getpid());
+    const char *field = strrchr(text, ')'); /* the name before it may hold anything */
+    if (!field || (field[2] != 'Z' && field[2] != 'X'))
+        return false;
+    field += 2;
+    for (int i = STATE; field && i < NUM_THREADS; i++)
+        field = strchr(field + 1, ' ');
+    return field && strtol(field, NULL, 10) == 2; /* the shell, and this one */
 }
 
 static void look_around(void)

@@ -120,6 +120,23 @@ static int main_thread_ends(void)
     pthread_exit(NULL);
 }
 
+static void *exits_late(void *context)
+{
+    usleep(400000);
+    exit(3);
+    return context;
+}
+
+/* What was recorded has been stopped, and nobody looks for threads any more. */
+static int main_thread_ends_later(void)
+{
+    cprof_recording *recording = start(file);
+    burn(50);
+    stop(recording);
+    spawn(exits_late, 0);
+    pthread_exit(NULL);
+}
+
 static int executes(void)
 {
     start(NULL);
@@ -557,6 +574,7 @@ static const struct {
     {"returns", returns},
     {"exits_elsewhere", exits_elsewhere},
     {"main_thread_ends", main_thread_ends},
+    {"main_thread_ends_later", main_thread_ends_later},
     {"executes", executes},
     {"interrupted", interrupted},
     {"terminated", terminated},

@@ -28,6 +28,7 @@ play() {
 play returns 0
 play exits_elsewhere 3
 play main_thread_ends 3
+play main_thread_ends_later 3
 play executes 7 -
 play interrupted 130
 play terminated 143
