@@ -50,10 +50,12 @@ static void set_state(uint32_t state)
 }
 
 /* What the kernel says of thread TID: 'S' where it sleeps, 'Z' where it has ended; 'S', too, where it says nothing.
+ * *THREADS, unless it is NULL, gets how many the process has at that moment (proc(5), stat: 3 and 20).
  * Signals: safe. */
-static char task_state(int tid)
+static char task_state(int tid, int *threads)
 {
-    char path[48], text[128], digits[12];
+    enum { STATE = 3, NUM_THREADS = 20 };
+    char path[48], text[512], digits[12];
     /* Written by hand: snprintf may take a lock. */
     char *p = stpcpy(path, "/proc/self/task/");
     int length = 0;
@@ -71,7 +73,14 @@ static char task_state(int tid)
         return 'S';
     text[count] = 0;
     const char *end = strrchr(text, ')'); /* of the name, which may have any sign in it */
-    return end && end[1] == ' ' ? end[2] : 'S';
+    if (!end || end[1] != ' ')
+        return 'S';
+    const char *field = end + 2;
+    for (int i = STATE; field && i < NUM_THREADS; i++)
+        field = strchr(field + 1, ' ');
+    if (threads)
+        *threads = field ? atoi(field) : 0;
+    return end[2];
 }
 
 /* ---- The thread ---- */
@@ -83,22 +92,23 @@ static bool is_ours(const char *tid)
     snprintf(path, sizeof path, "/proc/self/task/%.16s/comm", tid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return true; /* it has ended */
+        return false;
     ssize_t count = read(fd, name, sizeof name - 1);
     close(fd);
-    return count <= 0 || strcmp(name, THREAD_NAME "\n") == 0;
+    return count > 0 && strcmp(name, THREAD_NAME "\n") == 0;
 }
 
-/* Whether the program's own threads have all ended. Without ours the C library would then have called exit. */
+/* Whether the program's own threads have all ended. Without ours the C library would then have called exit. The list may
+ * lack threads that live, since others end while it is read; so ours in it have to be all that there are. */
 static bool is_alone(void)
 {
-    DIR *tasks = task_state(getpid()) == 'Z' ? opendir("/proc/self/task") : NULL;
-    bool alone = tasks;
-    for (const struct dirent *task; alone && (task = readdir(tasks));)
-        alone = task->d_name[0] == '.' || atoi(task->d_name) == getpid() || is_ours(task->d_name);
+    int threads = 0, known = 1; /* what is left of the first */
+    DIR *tasks = task_state(getpid(), &threads) == 'Z' ? opendir("/proc/self/task") : NULL;
+    for (const struct dirent *task; tasks && (task = readdir(tasks));)
+        known += task->d_name[0] != '.' && atoi(task->d_name) != getpid() && is_ours(task->d_name);
     if (tasks)
         closedir(tasks);
-    return alone;
+    return tasks && known == threads;
 }
 
 /* Waits until writing is asked for. Returns false where the program has ended without asking. */
@@ -197,7 +207,7 @@ bool cprof__scribe_finish(int why, int patience_ms)
     while (atomic_load_explicit(&scribe.state, memory_order_acquire) != WRITTEN) {
         wait_state(WANTED, true);
         int64_t now = cpu_ns();
-        idle_ms = now == used && task_state(atomic_load(&scribe.tid)) == 'S' ? idle_ms + STEP_MS : 0;
+        idle_ms = now == used && task_state(atomic_load(&scribe.tid), NULL) == 'S' ? idle_ms + STEP_MS : 0;
         used = now;
         if (idle_ms >= patience_ms)
             return false;
