@@ -74,6 +74,16 @@ static void await_end(void)
     }
 }
 
+static void on_ending(int signal);
+
+static void set_default(int signal)
+{
+    struct sigaction now, action = {.sa_handler = SIG_DFL};
+    if (sigaction(signal, NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) && now.sa_handler == on_ending)
+        sigaction(signal, &action, NULL);
+}
+
+/* A child that was made without fork's handlers, or by vfork, ends by the signal as it would have without us. */
 static void on_ending(int signal)
 {
     int kept = errno, none = 0;
@@ -81,6 +91,9 @@ static void on_ending(int signal)
         atomic_compare_exchange_strong(&pending, &none, signal);
         cprof__collector_wake();
         await_end();
+    } else {
+        set_default(signal);
+        kill(getpid(), signal);
     }
     errno = kept;
 }
@@ -104,13 +117,6 @@ void cprof__ending_watch(void)
     }
 }
 
-static void set_default(int signal)
-{
-    struct sigaction now, action = {.sa_handler = SIG_DFL};
-    if (sigaction(signal, NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) && now.sa_handler == on_ending)
-        sigaction(signal, &action, NULL);
-}
-
 void cprof__ending_unwatch(void)
 {
     for (size_t i = 0; i < ENDINGS; i++) {
@@ -127,6 +133,7 @@ void cprof__ending_act(void)
         return;
     write_outputs();
     set_default(signal);
+    atomic_store(&pending, 0); /* the host's handler may have come before the default, and is called once */
     kill(getpid(), signal);
 }
 
