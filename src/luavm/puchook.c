@@ -6,6 +6,7 @@
 #include "luavm/puclayout.h"
 #include "luavm/pucsignal.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 static uint64_t word_at(const void *base, size_t at)
@@ -37,6 +38,43 @@ static int calls_between(uint64_t then, uint64_t now)
 }
 #endif
 
+#if LUA_VERSION_NUM >= 504
+/* The frames that a walk tells of the innermost LEVELS of L: a tail call is one of its own. */
+static int frames_of(lua_State *L, int levels)
+{
+    lua_Debug ar;
+    int frames = 0;
+    for (int i = 0; i < levels && lua_getstack(L, i, &ar); i++) {
+        lua_getinfo(L, "t", &ar);
+        frames += ar.istailcall ? 2 : 1;
+    }
+    return frames;
+}
+
+/* 5.4 looks for hooks only where it branches or calls, so what ran may have made way, in its very place, for a function
+ * that it tail called, which is then LEVEL levels out. Whose tail calls they were is what is left to tell. */
+static int frames_inside(const cprof_vm_moment *then, lua_State *L, int level)
+{
+    lua_Debug ar;
+    if (level < 0 || !then->place[0] || !lua_getstack(L, level, &ar)) {
+        return -1;
+    }
+    uint64_t slot = word_at((const void *)(uintptr_t)then->place[0], CPROF__CI_FUNC_AT);
+    if (word_at((const void *)(uintptr_t)slot, 0) == then->place[3]) {
+        return frames_of(L, level);
+    }
+    lua_getinfo(L, "t", &ar);
+    return ar.istailcall ? frames_of(L, level) + 1 : -1;
+}
+#else
+static int frames_inside(const cprof_vm_moment *then, lua_State *L, int level)
+{
+    (void)then;
+    (void)L;
+    return level;
+}
+#endif
+
 /* How many frames of L came after the moment that the safepoint was asked for; -1 where what ran then is gone. */
 static int frames_since(const cprof_vm_moment *then, lua_State *L, const lua_Debug *ar)
 {
@@ -51,9 +89,10 @@ static int frames_since(const cprof_vm_moment *then, lua_State *L, const lua_Deb
         return 0;
     }
     if (now == then->place[0]) {
-        return word_at(L, cprof__puc_layout_known()->error_jmp_at) == then->place[2] ? 0 : -1;
+        bool same = word_at(L, cprof__puc_layout_known()->error_jmp_at) == then->place[2];
+        return same ? frames_inside(then, L, 0) : -1;
     }
-    return calls_between(then->place[0], now);
+    return frames_inside(then, L, calls_between(then->place[0], now));
 }
 
 /* Gives L back the hook of ENTRY, less USED instructions. Returns whether the host's count hook is due. */

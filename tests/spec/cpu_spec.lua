@@ -206,6 +206,29 @@ describe("a recording", function()
     end)
   end
 
+  it("credits nothing to a function that what ran has made way for", function()
+    local function last(x)
+      return x
+    end
+    local body = "local last = ... return function(x) local y = x "
+      .. ("y = y * 1.0000001 + x "):rep(200) .. "return last(y) end"
+    local straight = assert((loadstring or load)(body))(last)
+    local recording, clock = start { hz = 1000 }, os.clock() + 0.3
+    while os.clock() < clock do
+      for i = 1, 1000 do
+        straight(i)
+      end
+    end
+    local data = recording:stop()
+    assert.is_true(sum(data, 2) > 2e8)
+    local line = debug.getinfo(last, "S").linedefined
+    local credited = sum(data, 2, function(sample)
+      local frame = sample.frames[1]
+      return frame ~= nil and (frame.file or ""):find("cpu_spec.lua", 1, true) and frame.start_line == line
+    end)
+    assert.is_true(credited < sum(data, 2) / 5)
+  end)
+
   it("is no recording where something else is given", function()
     local recording = start()
     assert.is_false((pcall(recording.stop)))
