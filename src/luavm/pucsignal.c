@@ -129,7 +129,7 @@ typedef struct search {
 /* Whether WORD is a thread that runs further in than the one found. */
 static void consider(search *s, uint64_t word)
 {
-    uint64_t global, tag, error_jmp;
+    uint64_t global, tag, error_jmp, main;
     if ((word & 7) || word < POINTER_MIN || word >= POINTER_MAX || (word >= s->low && word < s->high) ||
         word == s->thread || word == s->rejected) {
         return;
@@ -156,8 +156,9 @@ static void consider(search *s, uint64_t word)
         s->thread = word;
         s->error_jmp = error_jmp;
         s->vm = vm;
-    } else if (!error_jmp && word == (uint64_t)(uintptr_t)vm->main && !s->unprotected) {
-        s->unprotected = word;
+    } else if (!error_jmp && !s->unprotected && s->signal->load((uint64_t)(uintptr_t)&vm->main, &main) &&
+               main == word) {
+        s->unprotected = word; /* VM was loaded as well: another thread may close its state this moment */
     }
 }
 
