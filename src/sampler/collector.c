@@ -23,7 +23,12 @@ typedef struct cprof__waiting {
     cprof__sample *sample; /* a copy */
     uint64_t weight_ns, at_ns;
     uint32_t count;
+    uint32_t beginnings; /* as below, when it came */
 } waiting;
+
+/* How many recordings have begun. What came before one is not put together with what comes after: of it the recording
+ * has nothing. Under the sampler's lock. */
+static uint32_t beginnings;
 
 static void deliver(cprof_recording *recordings, enum cprof__source source, const cprof__credit *credit)
 {
@@ -71,12 +76,19 @@ static uint32_t labels_of(const cprof__sample *sample, uint32_t vm_labels)
     return join(join(vm_labels, sample->labels), activity_label(sample));
 }
 
-static void credit_sample(cprof__tracked *t, cprof_recording *recordings, const waiting *w,
-                          const cprof__vm_frames *vm, uint32_t vm_labels)
+static cprof__credit credit_of(const cprof__tracked *t, const waiting *w, const cprof__vm_frames *vm,
+                               uint32_t vm_labels)
 {
     cprof__credit credit = {.thread = t, .at_ns = w->at_ns, .weight_ns = w->weight_ns, .count = w->count};
     credit.stack = cprof__weave(w->sample, vm, &credit.unresolved);
     credit.labels = labels_of(w->sample, vm_labels);
+    return credit;
+}
+
+static void credit_sample(cprof__tracked *t, cprof_recording *recordings, const waiting *w,
+                          const cprof__vm_frames *vm, uint32_t vm_labels)
+{
+    const cprof__credit credit = credit_of(t, w, vm, vm_labels);
     deliver(recordings, (enum cprof__source)w->sample->source, &credit);
 }
 
@@ -93,7 +105,7 @@ static bool put_aside(cprof__tracked *t, const cprof__sample *sample)
 {
     for (uint32_t i = 0; i < COMPARED_MAX && i < t->waiting_count; i++) {
         waiting *w = &t->waiting[t->waiting_count - 1 - i];
-        if (same_sample(w->sample, sample)) {
+        if (w->beginnings == beginnings && same_sample(w->sample, sample)) {
             w->weight_ns += sample->weight_ns;
             w->at_ns = sample->at_ns;
             w->count++;
@@ -113,7 +125,7 @@ static bool put_aside(cprof__tracked *t, const cprof__sample *sample)
     if (!copy)
         return false;
     memcpy(copy, sample, size);
-    t->waiting[t->waiting_count++] = (waiting){copy, sample->weight_ns, sample->at_ns, 1};
+    t->waiting[t->waiting_count++] = (waiting){copy, sample->weight_ns, sample->at_ns, 1, beginnings};
     return true;
 }
 
@@ -144,7 +156,7 @@ static void read_sample(cprof__tracked *t, cprof_recording *recordings, const cp
         if (put_aside(t, sample))
             return;
     }
-    waiting w = {(cprof__sample *)sample, sample->weight_ns, sample->at_ns, 1};
+    const waiting w = {(cprof__sample *)sample, sample->weight_ns, sample->at_ns, 1, beginnings};
     credit_sample(t, recordings, &w, NULL, 0);
 }
 
@@ -194,4 +206,23 @@ void cprof__collect(cprof_recording *recordings, bool final)
 {
     for (cprof__tracked *t = cprof__threads_first(); t; t = t->next)
         cprof__collect_thread(t, recordings, final);
+}
+
+void cprof__collect_beginning(cprof_recording *recordings)
+{
+    cprof__collect(recordings, false);
+    beginnings++;
+}
+
+void cprof__collect_ending(cprof_recording *recordings, cprof_recording *ending)
+{
+    cprof__collect(recordings, false);
+    for (cprof__tracked *t = cprof__threads_first(); t; t = t->next)
+        for (uint32_t i = 0; i < t->waiting_count; i++) {
+            const waiting *w = &t->waiting[i];
+            if ((enum cprof__source)w->sample->source != ending->source)
+                continue;
+            const cprof__credit credit = credit_of(t, w, NULL, 0);
+            cprof__recording_credit(ending, &credit);
+        }
 }

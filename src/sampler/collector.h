@@ -12,7 +12,13 @@
 /* Reads all that is in the rings. FINAL: what waits for a safepoint waits no longer. */
 void cprof__collect(cprof_recording *recordings, bool final);
 
-/* The same for one thread. */
+/* Another recording is about to begin beside RECORDINGS. */
+void cprof__collect_beginning(cprof_recording *recordings);
+
+/* ENDING, one of RECORDINGS, is about to end: it gets what waits for a safepoint as it is. The others wait on. */
+void cprof__collect_ending(cprof_recording *recordings, cprof_recording *ending);
+
+/* The same as cprof__collect for one thread. */
 void cprof__collect_thread(cprof__tracked *thread, cprof_recording *recordings, bool final);
 
 #endif

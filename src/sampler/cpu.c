@@ -162,6 +162,7 @@ static int begin(cprof_recording *r, const char *engine)
         cprof__collector_remove_handlers();
     if (!code && !cprof__sampler.recordings) /* who was here before must not be taken for new */
         cprof__sampler_scan(&(cprof__rates){{0}, {0}});
+    cprof__collect_beginning(cprof__sampler.recordings);
     r->collector_ns = cprof__collector_cpu_ns();
     if (!code)
         code = cprof__recording_begin(r);
@@ -246,13 +247,15 @@ int cprof_start_cpu_profile(const cprof_cpu_options *options, cprof_recording **
 static int end(cprof_recording *r)
 {
     cprof_recording **link = &cprof__sampler.recordings;
-    cprof__collect(cprof__sampler.recordings, true);
+    cprof__collect_ending(cprof__sampler.recordings, r);
     int code = cprof__recording_end(r, cprof__collector_cpu_ns());
     while (*link && *link != r)
         link = &(*link)->next;
     if (*link)
         *link = r->next;
     r->running = false;
+    if (!cprof__sampler.recordings)
+        cprof__collect(NULL, true); /* nobody is left to wait */
     apply_rates();
     bool outputs = false;
     for (const cprof_recording *other = cprof__sampler.recordings; other; other = other->next)

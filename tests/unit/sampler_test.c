@@ -461,6 +461,70 @@ static void test_throwing(void **state)
     cprof_vm_detach(attached);
 }
 
+/* ---- A VM whose safepoint comes late ---- */
+
+static size_t patient_walk(void *state, void *running, const cprof_vm_native *native, cprof_vm_frame *frames,
+                           size_t max, int *truncated)
+{
+    (void)running;
+    (void)native;
+    (void)max;
+    *truncated = 0;
+    frames[0] = (cprof_vm_frame){.address = cprof_vm_function_address(state, 0)};
+    return 1;
+}
+
+static int patient_look(const cprof_vm_signal *signal, cprof_vm_moment *moment)
+{
+    (void)signal;
+    moment->place[0] = 1;
+    return 1;
+}
+
+/* The VM's API: a recording begins and ends in it. */
+static NOINLINE void patient_call(void)
+{
+    burn(50);
+    cprof_recording *passing = start(1000);
+    uint64_t before_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    burn(50);
+    uint64_t used_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - before_ns;
+    cprof_snapshot *data = stop(passing);
+    assert_true(sum(data, 1, "[lua: no safepoint]") > 0);
+    assert_true(sum(data, 1, NULL) < (int64_t)used_ns + 20000000); /* and not what was before */
+    cprof_snapshot_free(data);
+    burn(50);
+}
+
+/* What waits for a safepoint goes on waiting when another recording ends. */
+static void test_waiting(void **state)
+{
+    static const void *const entries[] = {(const void *)patient_call};
+    static const cprof_vm vm = {.struct_size = sizeof vm,
+                                .name = "patient",
+                                .entry_points = entries,
+                                .entry_point_count = 1,
+                                .walk = patient_walk,
+                                .look = patient_look,
+                                .request = request};
+    const cprof_vm_function_key key = {"patient.lua", 11, 1, 9, 0, NULL};
+    const cprof_vm_function *function;
+    cprof_vm_state *attached = NULL;
+    (void)state;
+    if (!SIGNALS_COME)
+        skip();
+    assert_int_equal(cprof_vm_function_intern(&key, "patient", &function), 0);
+    assert_int_equal(cprof_vm_attach(&vm, (void *)function, &attached), 0);
+    cprof_recording *recording = start(1000);
+    patient_call();
+    cprof_vm_safepoint(attached, atomic_load(&ticket), NULL, 0);
+    cprof_snapshot *data = stop(recording);
+    assert_int_equal(sum(data, 1, "[lua: no safepoint]"), 0);
+    assert_true(sum(data, 1, "patient") > 100000000);
+    cprof_snapshot_free(data);
+    cprof_vm_detach(attached);
+}
+
 /* ---- Forks ---- */
 
 static int in_child(cprof_recording *parents)
@@ -531,9 +595,11 @@ static void test_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_misuse),   cmocka_unit_test(test_several), cmocka_unit_test(test_engines),
-        cmocka_unit_test(test_wall),     cmocka_unit_test(test_locks),   cmocka_unit_test(test_late_signals),
-        cmocka_unit_test(test_throwing), cmocka_unit_test(test_fork),    cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_misuse),   cmocka_unit_test(test_several),
+        cmocka_unit_test(test_engines),  cmocka_unit_test(test_wall),
+        cmocka_unit_test(test_locks),    cmocka_unit_test(test_late_signals),
+        cmocka_unit_test(test_throwing), cmocka_unit_test(test_waiting),
+        cmocka_unit_test(test_fork),     cmocka_unit_test(test_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
