@@ -99,10 +99,15 @@ static bool program_has_ended(void)
 
 static void look_around(void)
 {
+    static bool to_watch; /* under the sampler's lock */
     bool changed = false;
+    /* At the look after: what is listed may be in the middle of being relocated (hooks.c). */
+    if (to_watch)
+        cprof__newthreads_watch();
+    to_watch = false;
     if (cprof__code_refresh(&changed) == 0 && changed) {
         (void)cprof__code_load_all();
-        cprof__newthreads_watch();
+        to_watch = true;
     }
     cprof__fault_guard_check();
     (void)cprof__handler_install(cprof__code_current(), cprof__vm_signal);

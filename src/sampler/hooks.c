@@ -38,11 +38,25 @@ static bool contains(const struct dl_phdr_info *info, uint32_t type, uint64_t ad
     return false;
 }
 
+/* Whether the loader has made SLOT read-only after relocation: whole pages only, the last one of such a segment may be
+ * half the program's own data. */
+static bool is_protected(const struct dl_phdr_info *info, uint64_t slot)
+{
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+        uint64_t start = info->dlpi_addr + p->p_vaddr, end = start + p->p_memsz;
+        if (p->p_type == PT_GNU_RELRO && slot >= (start & ~(PAGE_BYTES - 1)) &&
+            slot < (end & ~(PAGE_BYTES - 1)))
+            return true;
+    }
+    return false;
+}
+
 /* Slots that the loader has made read-only after relocation are so again afterwards. */
 static bool store(const struct dl_phdr_info *info, uint64_t slot, uint64_t value)
 {
     uint64_t page = slot & ~(PAGE_BYTES - 1);
-    bool protected = contains(info, PT_GNU_RELRO, slot);
+    bool protected = is_protected(info, slot);
     if (protected && mprotect((void *)(uintptr_t)page, PAGE_BYTES, PROT_READ | PROT_WRITE) != 0)
         return false;
     __atomic_store_n((uint64_t *)(uintptr_t)slot, value, __ATOMIC_RELEASE);
@@ -100,10 +114,17 @@ static const cprof__hook *find_hook(const cprof__hook *hooks, const char *name)
     return NULL;
 }
 
+/* Another thread may be loading the object this moment: it is listed before it is relocated, and what the loader adds to
+ * a slot then would be added to ours. Such a slot holds nothing, or an offset in the file. */
+static bool is_relocated(const struct dl_phdr_info *info, uint64_t value)
+{
+    return value && (value >= info->dlpi_addr || value >= PAGE_BYTES << 20);
+}
+
 static void change(const struct dl_phdr_info *info, uint64_t slot, uint64_t ours)
 {
     uint64_t before = *(const volatile uint64_t *)(uintptr_t)slot;
-    if (before == ours)
+    if (before == ours || !is_relocated(info, before))
         return;
     if (count == room) {
         size_t grown = room ? room * 2 : 64;
