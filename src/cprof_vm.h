@@ -106,6 +106,8 @@ typedef struct cprof_vm_signal {
     const void *context; /* the registers: a ucontext_t */
     const uint64_t *pcs; /* the native stack, leaf first: the interrupted pc, then pcs inside the calls */
     size_t count;
+    size_t
+        entered; /* the number of the first frame that is an entry point of a runtime; COUNT: there is none */
     uint64_t stack_high;                           /* the thread's stack ends below; 0: not known */
     uint64_t (*start)(uint64_t pc);                /* of the function around PC; 0: not known */
     int (*load)(uint64_t address, uint64_t *word); /* the word at ADDRESS; 0 where it cannot be read */

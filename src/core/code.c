@@ -41,6 +41,11 @@ const cprof__code_map *cprof__code_current(void)
     return &map;
 }
 
+uint64_t cprof__code_version(void)
+{
+    return atomic_load_explicit(&changes, memory_order_acquire);
+}
+
 uint32_t cprof__code_era(void)
 {
     return atomic_load_explicit(&era, memory_order_acquire);

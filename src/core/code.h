@@ -37,6 +37,9 @@ typedef struct cprof__mapping {
  * (the old map stays). */
 int cprof__code_refresh(bool *changed);
 
+/* Moves whenever the map is published anew. Signals: safe. */
+uint64_t cprof__code_version(void);
+
 /* The map, empty before the first refresh. Valid for ever. Signals: safe. */
 const cprof__code_map *cprof__code_current(void);
 

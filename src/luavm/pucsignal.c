@@ -167,12 +167,8 @@ static void consider(search *s, uint64_t word)
 static uint64_t first_sp(const search *s, uint64_t sp)
 {
     size_t i = 0;
-    for (; i < s->signal->count; i++) {
-        uint64_t start = s->signal->start(s->signal->pcs[i]);
-        const cprof_vm_native one = {&s->signal->pcs[i], &start, 1};
-        if (start == s->layout->interpreter || cprof__lua_entered(&one, 1)) {
-            break;
-        }
+    while (i < s->signal->entered && s->signal->start(s->signal->pcs[i]) != s->layout->interpreter) {
+        i++;
     }
     uint64_t found = i > 1 ? s->signal->frame_sp(s->signal, i - 1) : 0;
     return found > sp ? found : sp - RED_ZONE;
@@ -287,15 +283,13 @@ static bool is_collector(const cprof__puc_layout *layout, uint64_t start)
  * out, calling a finalizer. */
 static bool collects(const cprof_vm_signal *signal, const cprof__puc_layout *layout, size_t i)
 {
-    for (; i < signal->count; i++) {
+    for (bool entered = false; i < signal->count && !entered; i++) {
         uint64_t start = signal->start(signal->pcs[i]);
         if (start && is_collector(layout, start)) {
             return true;
         }
         const cprof_vm_native one = {&signal->pcs[i], &start, 1};
-        if (cprof__lua_entered(&one, 1)) {
-            return false;
-        }
+        entered = i == signal->entered || (i > signal->entered && cprof__lua_entered(&one, 1));
     }
     return false;
 }

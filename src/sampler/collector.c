@@ -190,6 +190,7 @@ static void read_losses(cprof__tracked *t, cprof_recording *recordings)
 void cprof__collect_thread(cprof__tracked *t, cprof_recording *recordings, bool final)
 {
     const uint64_t *record;
+    atomic_store_explicit(&t->sampled.waking, false, memory_order_relaxed);
     while ((record = cprof__ring_peek(&t->sampled.ring)) != NULL) {
         if (record[0] >> 32 == CPROF__RECORD_SAMPLE)
             read_sample(t, recordings, (const cprof__sample *)record);

@@ -14,6 +14,7 @@
 #include "sampler/state.h"
 #include "sigsafe/fault.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -24,12 +25,10 @@
 #include <time.h>
 #include <unistd.h>
 
-/* How often the collector looks around, how long it stays where nothing is recorded, and how often it empties the
- * rings: so that a thread has taken some ten samples since. */
+/* How often the collector looks around and empties the rings, where none fills up before, and how long it stays where
+ * nothing is recorded. */
 #define LOOK_MS 100
 #define IDLE_LOOKS 50
-#define TICK_SAMPLES 10
-#define TICK_MS_MIN 5
 
 static bool running;              /* under the sampler's lock */
 static _Atomic pid_t tid;         /* 0 where it does not run */
@@ -110,52 +109,44 @@ static void look_around(void)
         to_watch = true;
     }
     cprof__fault_guard_check();
-    (void)cprof__handler_install(cprof__code_current(), cprof__vm_signal);
+    (void)cprof__handler_install(cprof__code_current(), cprof__vm_signal, cprof__collector_wake);
     cprof__sampler_scan(&cprof__sampler.rates);
 }
 
 /* ---- The thread ---- */
 
-/* How long the rings have room for. Under the lock. */
-static uint32_t tick_ms(void)
+static struct timespec next_look(void)
 {
-    uint64_t ms = LOOK_MS;
-    for (int i = 0; i < CPROF__SOURCES; i++) {
-        uint64_t wanted_ms = cprof__sampler.rates.period_ns[i] * TICK_SAMPLES / 1000000;
-        if (cprof__sampler.rates.period_ns[i] && wanted_ms < ms)
-            ms = wanted_ms;
-    }
-    return ms < TICK_MS_MIN ? TICK_MS_MIN : (uint32_t)ms;
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_nsec += LOOK_MS * 1000000L;
+    at.tv_sec += at.tv_nsec / 1000000000;
+    at.tv_nsec %= 1000000000;
+    return at;
 }
 
-/* For MS, or until somebody wakes us. */
-static void rest(uint32_t ms)
+/* Sleeps until AT, or until somebody wakes us. Under the lock, but for the rest. Returns: whether AT has come. */
+static bool rest(const struct timespec *at)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += ms * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    (void)sem_clockwait(&wake, CLOCK_MONOTONIC, &until);
+    cprof__lock_give(&cprof__sampler.lock);
+    bool come = sem_clockwait(&wake, CLOCK_MONOTONIC, at) != 0 && errno == ETIMEDOUT;
+    cprof__ending_act();
+    cprof__lock_take(&cprof__sampler.lock);
+    return come;
 }
 
-/* Until nothing has been recorded for long. Under the lock, but for the rests. */
+/* Until nothing has been recorded for long. Under the lock. */
 static void work(void)
 {
-    for (uint32_t idle_ms = 0, unseen_ms = 0; idle_ms < LOOK_MS * IDLE_LOOKS;) {
-        uint32_t ms = tick_ms();
+    struct timespec look = next_look();
+    for (int idle = 0; idle < IDLE_LOOKS;) {
         bool ended = false;
-        cprof__lock_give(&cprof__sampler.lock);
-        rest(ms);
-        cprof__ending_act();
-        cprof__lock_take(&cprof__sampler.lock);
-        idle_ms = cprof__sampler.recordings ? 0 : idle_ms + ms;
-        unseen_ms += ms;
-        if (unseen_ms >= LOOK_MS) {
+        if (rest(&look)) {
+            idle = cprof__sampler.recordings ? 0 : idle + 1;
             if (cprof__sampler.recordings)
                 look_around();
             ended = program_has_ended();
-            unseen_ms = 0;
+            look = next_look();
         }
         cprof__collect(cprof__sampler.recordings, false);
         if (ended) {

@@ -151,7 +151,7 @@ static int begin(cprof_recording *r, const char *engine)
 {
     int code = find_engine(r, engine);
     if (!code && !cprof__sampler.recordings) {
-        int error = cprof__handler_install(cprof__code_current(), cprof__vm_signal);
+        int error = cprof__handler_install(cprof__code_current(), cprof__vm_signal, cprof__collector_wake);
         if (!error)
             error = cprof__fault_guard_on();
         code = error ? cprof__fail_errno(error, "cannot install the sampler's handler") : 0;

@@ -148,7 +148,7 @@ static void write_frames(cprof__tracked *t, cprof_vm_state *state, void *running
 void cprof_vm_safepoint(cprof_vm_state *state, uint64_t ticket, void *running, int level)
 {
     cprof__tracked *t = (cprof__tracked *)cprof__handler_find((uint32_t)(ticket >> 32));
-    if (!t || atomic_load(&t->sampled.tid) != gettid() || !cprof__gate_close(&t->sampled.gate))
+    if (!t || !cprof__handler_is_own(&t->sampled) || !cprof__gate_close(&t->sampled.gate))
         return;
     if (t->is_asked && t->requests == (uint32_t)ticket) {
         /* An error may be thrown over us from in there: the handler opens the gate then. */

@@ -16,6 +16,6 @@ void cprof__safepoint_read(const uint64_t *record, cprof_vm_frame *scratch, size
 
 /* Of a cprof__vm_signal_fn (sigsafe/handler.h). Signals: safe. */
 void cprof__vm_signal(cprof__sampled *sampled, cprof__sample *sample, const void *context,
-                      uint64_t stack_high, bool guarded);
+                      uint64_t stack_high);
 
 #endif

@@ -95,6 +95,7 @@ static cprof__tracked *add(pid_t tid)
     for (int i = 0; i < CPROF__SOURCES; i++)
         atomic_store(&thread->sampled.events[i].fd, -1);
     thread->serial = ++serials ? serials : ++serials;
+    atomic_store(&thread->sampled.serial, thread->serial);
     cprof__handler_publish(&thread->sampled);
     thread->next = threads;
     return threads = thread;

@@ -53,12 +53,13 @@ static uint64_t frame_sp(const cprof_vm_signal *signal, size_t frame)
     return count == frame + 1 ? regs.sp : 0;
 }
 
-/* The kind of VM that runs innermost: the first whose API is on the stack. */
-static const cprof__vm_kind *innermost(const cprof__sample *sample)
+/* The kind of VM that runs innermost: the first whose API is on the stack, AT that frame. */
+static const cprof__vm_kind *innermost(const cprof__sample *sample, size_t *at)
 {
     const cprof__vm_kind *kind = NULL;
-    for (uint64_t i = 0; i < sample->count && !kind; i++)
-        kind = cprof__vm_kind_of_api(cprof__code_function_start(sample->pcs[i]));
+    for (*at = 0; *at < sample->count; ++*at)
+        if ((kind = cprof__vm_kind_of_api(cprof__code_function_start(sample->pcs[*at]))) != NULL)
+            break;
     return kind;
 }
 
@@ -84,6 +85,14 @@ static void go_outward(cprof__sample *sample, const cprof__vm_kind **kind, const
         *kind = cprof__vm_kind_at(i);
         return;
     }
+}
+
+/* Whether there is a VM that can tell where it was entered. */
+static bool goes_outward(void)
+{
+    const cprof__vm_kind *kind = NULL;
+    for (uint32_t i = 0; (kind = cprof__vm_kind_at(i)) != NULL && !kind->vm->outward; i++) {}
+    return kind != NULL;
 }
 
 static bool same_moment(const cprof_vm_moment *a, const cprof_vm_moment *b)
@@ -112,12 +121,17 @@ static uint32_t request(cprof__tracked *t, const cprof_vm *vm, const cprof_vm_mo
 }
 
 void cprof__vm_signal(cprof__sampled *sampled, cprof__sample *sample, const void *context,
-                      uint64_t stack_high, bool guarded)
+                      uint64_t stack_high)
 {
-    const cprof__vm_kind *kind = innermost(sample);
+    size_t entered;
+    const cprof__vm_kind *kind = innermost(sample, &entered);
+    if (!kind && !goes_outward())
+        return;
+    bool guarded = cprof__fault_guarded_now();
     const cprof_vm_signal signal = {context,
                                     sample->pcs,
                                     sample->count,
+                                    entered,
                                     stack_high,
                                     cprof__code_function_start,
                                     guarded ? load_guarded : load_slowly,

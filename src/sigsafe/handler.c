@@ -19,13 +19,14 @@
 #define MAGIC UINT64_C(0x63707266)
 
 /* Every so many samples a perf event gets another period. (Each time would cost more than the sample.) */
-#define JITTER_EVERY 4
+#define JITTER_EVERY 16
 
 static _Atomic(cprof__sampled *) records[CPROF__SAMPLED_MAX];
 static _Atomic uint32_t by_fd[FDS_MAX]; /* source << 24 | index + 1; 0: none of ours */
 
 static _Atomic(const cprof__code_map *) map;
 static _Atomic(cprof__vm_signal_fn *) vm_signal;
+static _Atomic(void (*)(void)) wake_collector;
 static struct sigaction before; /* written while the handler is not installed */
 static bool installed;
 
@@ -148,8 +149,8 @@ static void walk(cprof__sampled *thread, cprof__sample *sample, const ucontext_t
                         (uint64_t)registers[REG_RBP]};
     bool known = regs.sp >= cprof__current.stack_low && regs.sp < cprof__current.stack_high;
     uint64_t high = known ? cprof__current.stack_high : 0;
-    bool guarded = cprof__fault_guarded_now();
-    const cprof__walk_memory memory = {known ? cprof__current.stack_low : 0, high, guarded};
+    const cprof__walk_memory memory = {known ? cprof__current.stack_low : 0, high,
+                                       !known && cprof__fault_guarded_now()};
     cprof__walk_end end;
     bool transient;
     sample->count = cprof__walk(atomic_load_explicit(&map, memory_order_acquire), &regs, &memory, sample->pcs,
@@ -157,7 +158,18 @@ static void walk(cprof__sampled *thread, cprof__sample *sample, const ucontext_t
     sample->end = (uint16_t)end;
     cprof__vm_signal_fn *function = atomic_load_explicit(&vm_signal, memory_order_acquire);
     if (function)
-        function(thread, sample, context, high, guarded);
+        function(thread, sample, context, high);
+}
+
+/* Once for each time that the collector has emptied it. */
+static void report_filling(cprof__sampled *thread)
+{
+    uint64_t used = atomic_load_explicit(&thread->ring.head, memory_order_relaxed) -
+                    atomic_load_explicit(&thread->ring.tail, memory_order_relaxed);
+    void (*wake)(void) = atomic_load_explicit(&wake_collector, memory_order_relaxed);
+    if (used > thread->ring.size / 2 && wake &&
+        !atomic_exchange_explicit(&thread->waking, true, memory_order_relaxed))
+        wake();
 }
 
 static void take_sample(cprof__sampled *thread, enum cprof__source source, const ucontext_t *context)
@@ -182,6 +194,7 @@ static void take_sample(cprof__sampled *thread, enum cprof__source source, const
         uint64_t words = CPROF__SAMPLE_WORDS + sample->count;
         sample->head = cprof__record_head(CPROF__RECORD_SAMPLE, words);
         cprof__ring_commit(&thread->ring, words);
+        report_filling(thread);
     } else {
         atomic_fetch_add_explicit(&thread->lost_ns[source], at_ns - before_ns, memory_order_relaxed);
         atomic_fetch_add_explicit(&thread->lost_count[source], 1, memory_order_relaxed);
@@ -203,6 +216,18 @@ static bool left_behind(cprof__sampled *thread, const ucontext_t *interrupted)
     return true;
 }
 
+bool cprof__handler_is_own(cprof__sampled *thread)
+{
+    uint32_t serial = atomic_load_explicit(&thread->serial, memory_order_relaxed);
+    if (cprof__current.record == thread && cprof__current.serial == serial)
+        return true;
+    if (atomic_load_explicit(&thread->tid, memory_order_relaxed) != gettid())
+        return false;
+    cprof__current.record = thread;
+    cprof__current.serial = serial;
+    return true;
+}
+
 static void on_signal(int signal, siginfo_t *info, void *context)
 {
     int kept = errno;
@@ -210,8 +235,8 @@ static void on_signal(int signal, siginfo_t *info, void *context)
     cprof__sampled *thread = find(info, &source);
     if (!thread) {
         forward(signal, info, context);
-    } else if (atomic_load_explicit(&thread->tid, memory_order_relaxed) != gettid()) {
-        /* A late one, of an event that was closed: its descriptor's number is another thread's by now. */
+    } else if (!cprof__handler_is_own(thread)) {
+        /* A late one, which is nobody's. */
     } else if (cprof__gate_close(&thread->gate) ||
                (left_behind(thread, context) && cprof__gate_close(&thread->gate))) {
         if (atomic_load_explicit(&thread->events[source].on, memory_order_acquire)) {
@@ -232,8 +257,9 @@ static bool is_ours(void)
            now.sa_sigaction == on_signal;
 }
 
-int cprof__handler_install(const cprof__code_map *code, cprof__vm_signal_fn *function)
+int cprof__handler_install(const cprof__code_map *code, cprof__vm_signal_fn *function, void (*wake)(void))
 {
+    atomic_store_explicit(&wake_collector, wake, memory_order_relaxed);
     atomic_store_explicit(&map, code, memory_order_release);
     atomic_store_explicit(&vm_signal, function, memory_order_release);
     if (is_ours())

@@ -41,13 +41,15 @@ typedef struct cprof__event {
 } cprof__event;
 
 typedef struct cprof__sampled {
-    _Atomic int tid; /* 0: nobody */
+    _Atomic int tid;         /* 0: nobody */
+    _Atomic uint32_t serial; /* unique among threads, never 0 */
     uint32_t index;
     cprof__gate gate;
     _Atomic uint64_t
         holder; /* a stack address of who closed the gate, where that is not the handler; else 0 */
     cprof__ring ring;
     cprof__event events[CPROF__SOURCES];
+    atomic_bool waking; /* the collector has been told that the ring fills up */
     uint64_t random;
     _Atomic uint64_t lost_ns[CPROF__SOURCES]; /* of samples for which the ring had no room */
     _Atomic uint64_t lost_count[CPROF__SOURCES];
@@ -70,13 +72,13 @@ typedef struct cprof__sample {
 #define CPROF__SAMPLE_WORDS (sizeof(cprof__sample) / sizeof(uint64_t))
 
 /* Called in the handler to find out about VMs; may add to the sample's pcs, and sets its vm, entry, request and
- * activity. GUARDED: cprof__fault_load may be used. */
+ * activity. */
 typedef void cprof__vm_signal_fn(cprof__sampled *thread, cprof__sample *sample, const void *context,
-                                 uint64_t stack_high, bool guarded);
+                                 uint64_t stack_high);
 
-/* Installs the handler, which walks through CODE and calls FUNCTION about VMs; again where somebody has replaced it
- * since. Returns: 0 or an errno. Threads: one at a time. Signals: unsafe. */
-int cprof__handler_install(const cprof__code_map *code, cprof__vm_signal_fn *function);
+/* Installs the handler, which walks through CODE, calls FUNCTION about VMs, and WAKE when a ring is half full; again
+ * where somebody has replaced it since. Returns: 0 or an errno. Threads: one at a time. Signals: unsafe. */
+int cprof__handler_install(const cprof__code_map *code, cprof__vm_signal_fn *function, void (*wake)(void));
 
 /* Puts back what was there before, where the handler is still ours. Threads: as above. */
 void cprof__handler_remove(void);
@@ -86,6 +88,10 @@ void cprof__handler_publish(cprof__sampled *thread);
 
 /* The reverse, when its thread has ended. */
 void cprof__handler_withdraw(const cprof__sampled *thread);
+
+/* Whether THREAD is the calling thread's record: an event that was closed may have left a signal, and its descriptor's
+ * number, or its record, be another thread's by now. Signals: safe. */
+bool cprof__handler_is_own(cprof__sampled *thread);
 
 /* The record with INDEX, or NULL. Signals: safe. */
 cprof__sampled *cprof__handler_find(uint32_t index);

@@ -550,8 +550,14 @@ static void test_words_that_are_no_pointers_are_remembered(void **state)
     memset(&context, 0, sizeof context);
     context.uc_mcontext.gregs[REG_RSP] =
         (greg_t)(uintptr_t)(searched + 16); /* the search begins a red zone before */
-    const cprof_vm_signal signal = {&context,    &pc,           1,       (uint64_t)(uintptr_t)(searched + 32),
-                                    no_function, load_searched, no_frame};
+    const cprof_vm_signal signal = {.context = &context,
+                                    .pcs = &pc,
+                                    .count = 1,
+                                    .entered = 1,
+                                    .stack_high = (uint64_t)(uintptr_t)(searched + 32),
+                                    .start = no_function,
+                                    .load = load_searched,
+                                    .frame_sp = no_frame};
     for (size_t i = 0; i < 32; i += 8)
         searched[i] = NO_ADDRESS + i * 8;
     loads_that_fault = 0;
