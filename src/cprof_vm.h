@@ -168,9 +168,10 @@ typedef struct cprof_vm {
      * earlier one stands; CPROF_VM_SERVED where the earlier one is just being answered, and serves this moment too. */
     int (*request)(const cprof_vm_moment *moment, uint64_t ticket);
 
-    /* In the handler, where the native walk ended before it met an entry point, in code that no file holds (compiled at
-     * run time) or elsewhere: sets REGS (pc, sp, fp) to a frame further out from which unwind rows lead on. Returns:
-     * how many of SIGNAL's frames hold, after which those from REGS follow; 0 where that is not known. */
+    /* In the handler, where the native walk ended in code that no file holds (compiled at run time) or before
+     * it met an entry point, and where this VM runs: sets REGS (pc, sp, fp) to a frame further out from which
+     * unwind rows lead on. Returns: how many of SIGNAL's frames hold, after which those from REGS follow; 0
+     * where the walk is right as it is, or that is not known. */
     size_t (*outward)(const cprof_vm_signal *signal, uint64_t regs[3]);
 
     /* What a VM does besides running code, for MOMENT.activity: samples get the label {"vm", NAME}. The name "gc"

@@ -233,6 +233,10 @@ size_t cprof__jit_outward(const cprof_vm_signal *signal, uint64_t regs[3])
     if (!place || !cprof__jit_find(signal, sp, high, &f)) {
         return 0;
     }
+    /* Where the walk met the interpreter as its unwind rows describe it, it is right. */
+    if (signal->start(signal->pcs[place - 1]) && signal->frame_sp(signal, place - 1) == f.cframe) {
+        return 0;
+    }
     regs[0] = cprof__jit.interpreter;
     regs[1] = f.cframe;
     return place;

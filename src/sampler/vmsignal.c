@@ -136,7 +136,7 @@ void cprof__vm_signal(cprof__sampled *sampled, cprof__sample *sample, const void
                                     cprof__code_function_start,
                                     guarded ? load_guarded : load_slowly,
                                     frame_sp};
-    if (!kind || sample->end == CPROF__WALK_UNKNOWN || sample->end == CPROF__WALK_BROKEN)
+    if (!kind || kind->vm->outward || sample->end == CPROF__WALK_UNKNOWN || sample->end == CPROF__WALK_BROKEN)
         go_outward(sample, &kind, &signal, guarded);
     if (!kind)
         return;
