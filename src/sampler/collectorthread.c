@@ -98,13 +98,14 @@ static bool program_has_ended(void)
 
 static void look_around(void)
 {
-    static bool to_watch; /* under the sampler's lock */
-    bool changed = false;
+    static bool to_watch; /* these under the sampler's lock */
+    static uint64_t seen; /* the map may have been published anew by others, who load no rows */
     /* At the look after: what is listed may be in the middle of being relocated (hooks.c). */
     if (to_watch)
         cprof__newthreads_watch();
     to_watch = false;
-    if (cprof__code_refresh(&changed) == 0 && changed) {
+    if (cprof__code_refresh(NULL) == 0 && cprof__code_version() != seen) {
+        seen = cprof__code_version();
         (void)cprof__code_load_all();
         to_watch = true;
     }
