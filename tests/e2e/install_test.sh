@@ -61,11 +61,30 @@ pkg_check_modules(LUA REQUIRED IMPORTED_TARGET lua5.4)
 add_executable(by_cmake ../main.c)
 target_compile_definitions(by_cmake PRIVATE WITH_LUA)
 target_link_libraries(by_cmake PRIVATE cprof::lua5.4 cprof::http cprof::cprof PkgConfig::LUA)
+add_executable(lua_alone ../lua_alone.c)
+target_link_libraries(lua_alone PRIVATE cprof::lua5.4 PkgConfig::LUA)
 CMAKE
+cat >"$TMP/lua_alone.c" <<'C'
+#include <cprof.h>
+#include <cprof_lua.h>
+#include <lauxlib.h>
+#include <stdio.h>
+
+int main(void)
+{
+    lua_State *L = luaL_newstate();
+    if (cprof_lua_attach(L))
+        fprintf(stderr, "%s\n", cprof_last_error());
+    lua_close(L);
+    puts(cprof_version());
+    return 0;
+}
+C
 runs "a host of Lua is configured by find_package" cmake -S "$TMP/project" -B "$TMP/project/build" \
     -DCMAKE_PREFIX_PATH="$PREFIX"
 runs "and builds" cmake --build "$TMP/project/build"
 is "and runs" "$("$TMP/project/build/by_cmake" 2>&1)" "$VERSION 1"
+is "cprof::lua5.4 brings cprof::cprof with it" "$("$TMP/project/build/lua_alone" 2>&1)" "$VERSION"
 
 # Lua's own search paths are those of its prefix; here they are said.
 SCRIPT='local cprof = require "cprof"
