@@ -302,7 +302,8 @@ typedef struct cprof_cpu_options {
     const char *mode; /* "cpu" (NULL too): CPU time; "wall": also threads that wait */
     const char *engine; /* what makes the signals: NULL: the first of these that the system allows; "perf":
                            perf_event task-clock; "timer": timers on each thread's CPU clock; "monotonic": timers on
-                           the clock, weighted by CPU time. In mode "wall" only NULL and "monotonic" */
+                           the clock, weighted by CPU time. In mode "wall" only NULL and "monotonic". While
+                           recordings of a mode run, theirs is the engine of that mode: another is an error */
     const char
         *output; /* NULL, or a file to write when the recording is stopped, or the process exits, or is ended
                            by SIGINT or SIGTERM; "%p" in it is the process's id */
