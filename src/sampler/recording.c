@@ -178,7 +178,8 @@ static size_t write_comments(const cprof_recording *r, char (*texts)[160], const
     COMMENT(true, "cprof engine: %s", r->engine_comment);
     COMMENT(r->unresolved, "%lld of %lld samples without the Lua frames: no safepoint came",
             (long long)r->unresolved, (long long)r->samples);
-    COMMENT(r->lost, "%lld samples lost their stacks: no room in the ring", (long long)r->lost);
+    COMMENT(r->lost, "samples that lost their stacks, for want of room in the ring: %lld",
+            (long long)r->lost);
     COMMENT(r->out_of_memory, "samples were lost: out of memory");
 #undef COMMENT
     return count;
