@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <link.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -199,6 +200,9 @@ static int exec(lua_State *L)
         lua_pop(L, 1);
     }
     argv[count] = NULL;
+    if (getenv("CPROF_KEPT_SIGINT"))
+        signal(SIGINT, SIG_IGN);
+    unsetenv("CPROF_KEPT_SIGINT");
     set_environment(L, 3);
     execv(path, (char *const *)argv);
     return fail(L, path, strerror(errno));

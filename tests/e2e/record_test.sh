@@ -27,6 +27,15 @@ shows() {
     done
 }
 
+# ---- Beginnings ----
+
+# What a script starts in its background ignores SIGINT; the command's own Lua has a handler for it.
+for trap in "''" -; do
+    is "SIGINT is as it was: trap $trap INT" "$(eval "trap $trap INT"
+        cprof record -o p.gz -- grep SigIgn /proc/self/status 2>words)" "$(eval "trap $trap INT"
+        grep SigIgn /proc/self/status)"
+done
+
 # ---- Ends ----
 
 for how in exit _exit quick_exit; do
