@@ -209,7 +209,6 @@ static int start(const cprof_cpu_options *options, cprof_recording **out)
     if (!r)
         return cprof__fail_memory();
     r->source = source;
-    r->hz = options->hz;
     r->period_ns = UINT64_C(1000000000) / (uint64_t)options->hz;
     r->process = getpid();
     r->output = options->output ? expand(options->output) : NULL;

@@ -20,7 +20,6 @@ typedef struct cprof__recorded_thread {
 struct cprof_recording {
     cprof_recording *next;
     enum cprof__source source;
-    int hz;
     uint64_t period_ns;
     const char *engine, *engine_comment;
     char *output; /* NULL: none */
@@ -32,7 +31,7 @@ struct cprof_recording {
     uint64_t process_ns;       /* the process's CPU time at the beginning */
     uint64_t credited_ns;      /* of it, what came in */
     uint64_t collector_ns;     /* the collector's own CPU time at the beginning */
-    int64_t samples, unresolved, lost, skipped_threads;
+    int64_t samples, unresolved, lost;
     cprof__sums sums;
     bool out_of_memory;
     cprof__recorded_thread *threads; /* by the index of the thread's record */

@@ -32,7 +32,7 @@ void cprof__sampler_give(int cancellation)
 }
 
 /* A thread that was not there at the last look: what it has run since its start is nobody's. */
-void cprof__sampler_add_thread(cprof__tracked *thread)
+static void add_thread(cprof__tracked *thread)
 {
     for (cprof_recording *r = cprof__sampler.recordings; r; r = r->next)
         cprof__recording_add_thread(r, thread, 0);
@@ -44,7 +44,7 @@ static void forget_thread(const cprof__tracked *thread)
         cprof__recording_drop_thread(r, thread);
 }
 
-void cprof__sampler_drop_thread(cprof__tracked *thread)
+static void drop_thread(cprof__tracked *thread)
 {
     cprof__collect_thread(thread, cprof__sampler.recordings, true);
     forget_thread(thread);
@@ -52,8 +52,7 @@ void cprof__sampler_drop_thread(cprof__tracked *thread)
 
 void cprof__sampler_scan(const cprof__rates *rates)
 {
-    (void)cprof__threads_scan(rates, cprof__collector_tid(), cprof__sampler_add_thread,
-                              cprof__sampler_drop_thread);
+    (void)cprof__threads_scan(rates, cprof__collector_tid(), add_thread, drop_thread);
 }
 
 /* ---- Threads that make themselves known ---- */
@@ -62,8 +61,7 @@ int cprof__newthread_begins(void)
 {
     (void)cprof__thread_self(); /* who knows its stack is walked the faster */
     int cancellation = cprof__sampler_take();
-    bool begun =
-        cprof__sampler.recordings && cprof__threads_begin(&cprof__sampler.rates, cprof__sampler_add_thread);
+    bool begun = cprof__sampler.recordings && cprof__threads_begin(&cprof__sampler.rates, add_thread);
     cprof__sampler_give(cancellation);
     return begun;
 }

@@ -27,8 +27,4 @@ void cprof__sampler_give(int cancellation);
 /* Looks for threads that came or went, and samples all of them as the recordings ask. */
 void cprof__sampler_scan(const cprof__rates *rates);
 
-/* Tells the recordings of a thread that has come or gone. */
-void cprof__sampler_add_thread(cprof__tracked *thread);
-void cprof__sampler_drop_thread(cprof__tracked *thread);
-
 #endif

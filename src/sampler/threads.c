@@ -279,7 +279,7 @@ void cprof__threads_forget(void)
         cprof__tracked *thread = threads;
         threads = thread->next;
         for (int i = 0; i < CPROF__SOURCES; i++)
-            if (thread->events[i].engine && thread->events[i].engine->name == cprof__engine_perf.name)
+            if (thread->events[i].engine && thread->events[i].engine->lost) /* a descriptor */
                 close_event(thread, (enum cprof__source)i);
             else
                 thread->events[i].engine =
