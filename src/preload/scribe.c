@@ -98,8 +98,8 @@ static bool is_ours(const char *tid)
     return count > 0 && strcmp(name, THREAD_NAME "\n") == 0;
 }
 
-/* Whether the program's own threads have all ended. Without ours the C library would then have called exit. The list may
- * lack threads that live, since others end while it is read; so ours in it have to be all that there are. */
+/* Whether the program's own threads have all ended. Without ours the C library would then have called exit. The list
+ * may lack threads that live, since others end while it is read; so ours in it have to be all that there are. */
 static bool is_alone(void)
 {
     int threads = 0, known = 1; /* what is left of the first */

@@ -114,8 +114,8 @@ static const cprof__hook *find_hook(const cprof__hook *hooks, const char *name)
     return NULL;
 }
 
-/* Another thread may be loading the object this moment: it is listed before it is relocated, and what the loader adds to
- * a slot then would be added to ours. Such a slot holds nothing, or an offset in the file. */
+/* Another thread may be loading the object this moment: it is listed before it is relocated, and what the loader adds
+ * to a slot then would be added to ours. Such a slot holds nothing, or an offset in the file. */
 static bool is_relocated(const struct dl_phdr_info *info, uint64_t value)
 {
     return value && (value >= info->dlpi_addr || value >= PAGE_BYTES << 20);
