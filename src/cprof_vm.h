@@ -121,7 +121,8 @@ typedef struct cprof_vm_moment {
     void *running;     /* the VM thread that ran (a lua_State) */
     uint64_t entry;    /* where a native function that the VM called was running: its start; else 0 */
     uint64_t place[4]; /* the VM's own: where RUNNING was, so that moments and safepoints can be compared */
-    uint32_t activity; /* a place in cprof_vm.activities, plus 1; 0: nothing to say */
+    uint64_t callers[16]; /* the VM's own: what had called it; moments that differ in this alone are equal */
+    uint32_t activity;    /* a place in cprof_vm.activities, plus 1; 0: nothing to say */
 } cprof_vm_moment;
 
 /* A runtime. The struct stays the caller's and must outlive its states. */

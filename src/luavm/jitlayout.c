@@ -84,7 +84,7 @@ static void *allocate(void *data, void *block, size_t old_size, size_t size)
         free(block);
         return NULL;
     }
-    return realloc(block, size);
+    return realloc(block, size + STATE_UP_TO); /* what is read behind a small lua_State is there */
 }
 
 /* Where in L the address of the interpreter's frame, just outward of our own, is kept. */

@@ -469,16 +469,7 @@ void cprof__jit_hook(lua_State *L, lua_Debug *ar)
 static size_t ended(void *state, void *running, uint64_t entry, cprof_vm_frame *frames)
 {
     const cprof__jit_slot *slot = cprof__jit_slot_of_state(state);
-    cprof_vm_function_key key = {"[Lua]", 5, -1, -1, 0, "(...ended calls...)"};
-    const cprof_vm_function *function;
-    size_t count = 0;
-    if (entry) {
-        cprof__naming_entry(state, running, entry, &frames[count++]);
-    }
-    if (slot && slot->lost && cprof_vm_function_intern(&key, key.identity, &function) == 0) {
-        frames[count++] = (cprof_vm_frame){.address = cprof_vm_function_address(function, 0)};
-    }
-    return count;
+    return cprof__naming_ended(state, running, entry, slot && slot->lost, frames);
 }
 
 static const cprof_vm *make_vm(void)

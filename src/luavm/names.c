@@ -243,3 +243,17 @@ void cprof__naming_entry(cprof__luavm *vm, lua_State *L, uint64_t entry, cprof_v
     const cprof_vm_function *function = named ? naming->function : intern_c(vm, "?");
     *frame = (cprof_vm_frame){cprof_vm_function_address(function, 0), entry, named ? naming->flags : 0};
 }
+
+size_t cprof__naming_ended(cprof__luavm *vm, lua_State *L, uint64_t entry, bool lost, cprof_vm_frame *frames)
+{
+    const cprof_vm_function_key key = {"[Lua]", 5, -1, -1, 0, "(...ended calls...)"};
+    const cprof_vm_function *function;
+    size_t count = 0;
+    if (entry) {
+        cprof__naming_entry(vm, L, entry, &frames[count++]);
+    }
+    if (lost && cprof_vm_function_intern(&key, key.identity, &function) == 0) {
+        frames[count++] = (cprof_vm_frame){.address = cprof_vm_function_address(function, 0)};
+    }
+    return count;
+}

@@ -46,4 +46,8 @@ void cprof__naming_wrap(cprof__luavm *vm, cprof__lua_function *found);
 /* The frame of the C function ENTRY, which has returned, named as far as is possible now. Needs 8 free slots on L. */
 void cprof__naming_entry(cprof__luavm *vm, lua_State *L, uint64_t entry, cprof_vm_frame *frame);
 
+/* cprof_vm.ended: the C function that starts at ENTRY (0: none), and, where some were LOST between it and what the walk
+ * tells, a frame that stands for those. */
+size_t cprof__naming_ended(cprof__luavm *vm, lua_State *L, uint64_t entry, bool lost, cprof_vm_frame *frames);
+
 #endif

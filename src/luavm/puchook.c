@@ -3,6 +3,7 @@
  * The hook of pucsignal.h: the safepoint. It first puts back what the host had, with the instructions that are still
  * to go until the host's own count hook, then tells the core, then gives the host the event that it would have had.
  */
+#include "luavm/names.h"
 #include "luavm/puclayout.h"
 #include "luavm/pucsignal.h"
 
@@ -17,82 +18,124 @@ static uint64_t word_at(const void *base, size_t at)
 }
 
 /* A C function may have called Lua code before an event could be seen. */
-#define CALLERS_MAX 16
+#define LEVELS_MAX 16
 
-/* How many frames of L lie between the place THEN and NOW, which it has called; -1 where it has not. */
+/* A call of L, by its CallInfo (its number, in 5.1, whose records move), as pucsignal.c notes it. */
 #if LUA_VERSION_NUM == 501
-static int calls_between(uint64_t then, uint64_t now)
+static const char *record_of(const lua_State *L, uint64_t ci)
 {
-    return now > then && now - then <= CALLERS_MAX ? (int)(now - then) : -1;
+    return (const char *)(uintptr_t)word_at(L, CPROF__BASE_CI_AT) + ci * CPROF__CI_BYTES;
+}
+
+static uint64_t caller_of(const lua_State *L, uint64_t ci)
+{
+    (void)L;
+    return ci - 1;
 }
 #else
-static int calls_between(uint64_t then, uint64_t now)
+static const char *record_of(const lua_State *L, uint64_t ci)
 {
-    for (int level = 1; level <= CALLERS_MAX && now; level++) {
-        now = word_at((const void *)(uintptr_t)now, CPROF__CI_PREVIOUS_AT);
-        if (now == then) {
-            return level;
-        }
-    }
-    return -1;
+    (void)L;
+    return (const char *)(uintptr_t)ci;
+}
+
+static uint64_t caller_of(const lua_State *L, uint64_t ci)
+{
+    return word_at(record_of(L, ci), CPROF__CI_PREVIOUS_AT);
 }
 #endif
 
-#if LUA_VERSION_NUM >= 504
+static uint64_t function_of(const lua_State *L, uint64_t ci)
+{
+    return word_at((const void *)(uintptr_t)word_at(record_of(L, ci), CPROF__CI_FUNC_AT), 0);
+}
+
 /* The frames that a walk tells of the innermost LEVELS of L: a tail call is one of its own. */
 static int frames_of(lua_State *L, int levels)
 {
+    int frames = levels;
+#if LUA_VERSION_NUM > 501
     lua_Debug ar;
-    int frames = 0;
     for (int i = 0; i < levels && lua_getstack(L, i, &ar); i++) {
         lua_getinfo(L, "t", &ar);
-        frames += ar.istailcall ? 2 : 1;
+        frames += ar.istailcall ? 1 : 0;
     }
+#else
+    (void)L;
+#endif
     return frames;
 }
 
 /* 5.4 looks for hooks only where it branches or calls, so what ran may have made way, in its very place, for a function
- * that it tail called, which is then LEVEL levels out. Whose tail calls they were is what is left to tell. */
-static int frames_inside(const cprof_vm_moment *then, lua_State *L, int level)
+ * that it tail called, which is then LEVEL levels out. */
+static bool made_way(lua_State *L, int level)
 {
+#if LUA_VERSION_NUM >= 504
     lua_Debug ar;
-    if (level < 0 || !then->place[0] || !lua_getstack(L, level, &ar)) {
-        return -1;
-    }
-    uint64_t slot = word_at((const void *)(uintptr_t)then->place[0], CPROF__CI_FUNC_AT);
-    if (word_at((const void *)(uintptr_t)slot, 0) == then->place[3]) {
-        return frames_of(L, level);
-    }
-    lua_getinfo(L, "t", &ar);
-    return ar.istailcall ? frames_of(L, level) + 1 : -1;
-}
+    return lua_getstack(L, level, &ar) && lua_getinfo(L, "t", &ar) && ar.istailcall;
 #else
-static int frames_inside(const cprof_vm_moment *then, lua_State *L, int level)
-{
-    (void)then;
     (void)L;
-    return level;
-}
+    (void)level;
+    return false;
 #endif
+}
 
-/* How many frames of L came after the moment that the safepoint was asked for; -1 where what ran then is gone. */
-static int frames_since(const cprof_vm_moment *then, lua_State *L, const lua_Debug *ar)
+/* Which of the callers noted in THEN the call CI is, from 0; -1: none. */
+static int caller_number(const cprof_vm_moment *then, const lua_State *L, uint64_t ci)
 {
+    for (int i = 0; i < CPROF__CALLERS_MAX && then->callers[2 * i]; i++) {
+        if (then->callers[2 * i] == ci) {
+            return then->callers[2 * i + 1] == function_of(L, ci) ? i : -1;
+        }
+    }
+    return -1;
+}
+
+/* Whether CI, at LEVEL, is the call that ran then. *FRAMES gets how many frames came after it. */
+static bool is_then(const cprof_vm_moment *then, lua_State *L, uint64_t ci, int level, int *frames)
+{
+    if (ci != then->place[0] ||
+        (level == 0 && word_at(L, cprof__puc_layout_known()->error_jmp_at) != then->place[2])) {
+        return false;
+    }
+    *frames = frames_of(L, level);
+    if (function_of(L, ci) == then->place[3]) {
+        return true;
+    }
+    *frames += 1; /* whose tail call it was is what is left to tell */
+    return made_way(L, level);
+}
+
+/* How many frames of L came after the moment that the safepoint was asked for: going outward, the first call that ran
+ * then, or was a caller of what ran (which has ended, by an error, or while hooks were off for a finalizer; and with it
+ * the callers in between: LOST). -1 where none of them is there. */
+static int frames_since(cprof__puc *puc, lua_State *L, const lua_Debug *ar)
+{
+    const cprof_vm_moment *then = &puc->asked;
+    puc->lost = false;
 #if LUA_VERSION_NUM == 501
     if (ar->event == LUA_HOOKTAILRET) {
         return -1;
     }
 #endif
-    uint64_t now = (uint64_t)ar->i_ci;
-    /* What has returned unseen (by an error, or while hooks were off for a finalizer) was called by this one. */
-    if (now == then->place[1]) {
-        return 0;
+    uint64_t ci = (uint64_t)ar->i_ci;
+    for (int level = 0; level < LEVELS_MAX && ci; level++, ci = caller_of(L, ci)) {
+        int frames, caller = caller_number(then, L, ci);
+        if (is_then(then, L, ci, level, &frames)) {
+            return frames;
+        }
+        if (caller >= 0) {
+            puc->lost = caller > 0;
+            return frames_of(L, level);
+        }
     }
-    if (now == then->place[0]) {
-        bool same = word_at(L, cprof__puc_layout_known()->error_jmp_at) == then->place[2];
-        return same ? frames_inside(then, L, 0) : -1;
-    }
-    return frames_inside(then, L, calls_between(then->place[0], now));
+    return -1;
+}
+
+size_t cprof__puc_ended(void *state, void *running, uint64_t entry, cprof_vm_frame *frames)
+{
+    const cprof__luavm *vm = state;
+    return cprof__naming_ended(state, running, entry, vm->puc && vm->puc->lost, frames);
 }
 
 /* Gives L back the hook of ENTRY, less USED instructions. Returns whether the host's count hook is due. */
@@ -143,11 +186,15 @@ void cprof__puc_hook(lua_State *L, lua_Debug *ar)
     if (entry) {
         entry->thread = NULL;
     }
+    cprof__puc_hold_off(vm);
     bool due = put_back(L, &host, ar->event == LUA_HOOKCOUNT);
-    uint64_t ticket = puc->ticket;
-    if (ticket && puc->asked.running == L) {
-        int level = frames_since(&puc->asked, L, ar);
+    uint64_t ticket = puc->asked.running == L ? puc->ticket : 0;
+    int level = ticket ? frames_since(puc, L, ar) : 0;
+    if (ticket) {
         puc->ticket = 0;
+    }
+    cprof__puc_allow(vm, L);
+    if (ticket) {
         cprof_vm_safepoint(vm->state, ticket, L, level);
     }
     bool wanted = ar->event == LUA_HOOKCOUNT ? due : (host.mask & event_mask(ar)) != 0;

@@ -236,29 +236,83 @@ static size_t place_of(const cprof_vm_signal *signal, uint64_t entry)
     return i;
 }
 
-/* Where the thread is: its CallInfo (its number, in 5.1, whose records move), the caller's, the protected call, the
- * function. */
+/* Where the record of place CI lies, and the place of its caller: 5.1's records move, so there they are numbered. */
+#if LUA_VERSION_NUM == 501
+static bool read_base(const search *s, uint64_t *base)
+{
+    return s->signal->load(s->thread + CPROF__BASE_CI_AT, base);
+}
+
+static uint64_t record_at(uint64_t base, uint64_t ci)
+{
+    return base + ci * CPROF__CI_BYTES;
+}
+
+static bool read_current(const search *s, uint64_t base, uint64_t *ci)
+{
+    bool read = s->signal->load(s->thread + s->layout->ci_at, ci) && *ci >= base;
+    *ci = (*ci - base) / CPROF__CI_BYTES;
+    return read;
+}
+
+static bool read_caller(const search *s, uint64_t base, uint64_t ci, uint64_t *caller)
+{
+    (void)s;
+    (void)base;
+    *caller = ci - 1;
+    return ci > 0;
+}
+#else
+static bool read_base(const search *s, uint64_t *base)
+{
+    (void)s;
+    *base = 0;
+    return true;
+}
+
+static uint64_t record_at(uint64_t base, uint64_t ci)
+{
+    return base + ci;
+}
+
+static bool read_current(const search *s, uint64_t base, uint64_t *ci)
+{
+    (void)base;
+    return s->signal->load(s->thread + s->layout->ci_at, ci);
+}
+
+static bool read_caller(const search *s, uint64_t base, uint64_t ci, uint64_t *caller)
+{
+    return s->signal->load(record_at(base, ci) + CPROF__CI_PREVIOUS_AT, caller);
+}
+#endif
+
+static void read_callers(const search *s, uint64_t base, cprof_vm_moment *moment)
+{
+    uint64_t ci = moment->place[0], slot, function;
+    for (int i = 0; i < CPROF__CALLERS_MAX; i++) {
+        if (!read_caller(s, base, ci, &ci) || !ci ||
+            !s->signal->load(record_at(base, ci) + CPROF__CI_FUNC_AT, &slot) ||
+            !s->signal->load(slot, &function)) {
+            return;
+        }
+        moment->callers[2 * i] = ci;
+        moment->callers[2 * i + 1] = function;
+    }
+}
+
+/* Where the thread is: its place, its caller's, the protected call, the function. */
 static bool read_place(const search *s, cprof_vm_moment *moment)
 {
-    uint64_t ci, slot;
-    if (!s->signal->load(s->thread + s->layout->ci_at, &ci)) {
+    uint64_t base, ci, slot;
+    if (!read_base(s, &base) || !read_current(s, base, &ci)) {
         return false;
     }
-#if LUA_VERSION_NUM == 501
-    uint64_t base;
-    if (!s->signal->load(s->thread + CPROF__BASE_CI_AT, &base) || ci < base) {
-        return false;
-    }
-    moment->place[0] = (ci - base) / CPROF__CI_BYTES;
-    moment->place[1] = moment->place[0] - 1;
-#else
     moment->place[0] = ci;
-    if (!s->signal->load(ci + CPROF__CI_PREVIOUS_AT, &moment->place[1])) {
-        return false;
-    }
-#endif
     moment->place[2] = s->error_jmp;
-    if (!s->signal->load(ci + CPROF__CI_FUNC_AT, &slot)) {
+    read_callers(s, base, moment);
+    moment->place[1] = moment->callers[0];
+    if (!s->signal->load(record_at(base, ci) + CPROF__CI_FUNC_AT, &slot)) {
         return false;
     }
     uint64_t entry = c_function(s->signal, slot, &moment->place[3]);

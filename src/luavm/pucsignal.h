@@ -18,6 +18,10 @@
 /* How many threads may have our hook at a time: one that is suspended before it comes to run keeps it. */
 #define CPROF__ARMED_MAX 64
 
+/* So many callers are noted of what ran, in cprof_vm_moment.callers, inner ones first: an error may end some of them
+ * together with it. Of each the place (as in place[0]) and its function (as in place[3]). */
+#define CPROF__CALLERS_MAX 8
+
 /* A thread with our hook, and what was there before. */
 typedef struct cprof__armed {
     lua_State *thread; /* NULL: free */
@@ -32,6 +36,9 @@ typedef struct cprof__puc {
     uint32_t next;     /* the entry to use where none is free */
     uint64_t ticket;   /* of the safepoint that is asked for; 0: none */
     cprof_vm_moment asked;
+    uint64_t
+        callers[CPROF__CALLERS_MAX]; /* of what ran then: their CallInfos, inner ones first; 0: no more */
+    bool lost;                       /* of the safepoint that is being told: callers have ended as well */
     volatile sig_atomic_t
         held_off; /* hooks are being read and set: the handler sets none, but leaves its request */
 } cprof__puc;
@@ -46,6 +53,9 @@ void cprof__puc_delist(cprof__luavm *vm);
 
 /* The state that L belongs to, or NULL. Signals: safe. */
 cprof__luavm *cprof__puc_state_of(lua_State *L);
+
+/* Of cprof_vm: see there (puchook.c). */
+size_t cprof__puc_ended(void *state, void *running, uint64_t entry, cprof_vm_frame *frames);
 
 /* The hook (puchook.c). */
 void cprof__puc_hook(lua_State *L, lua_Debug *ar);

@@ -56,6 +56,7 @@ const cprof_vm cprof__lua_vm = {
     .walk = cprof__lua_walk,
     .look = cprof__puc_look,
     .request = cprof__puc_request,
+    .ended = cprof__puc_ended,
     .activities = activities,
     .labels = cprof__lua_labels,
 };

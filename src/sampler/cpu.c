@@ -138,7 +138,7 @@ static int find_engine(cprof_recording *r, const char *name)
 {
     const cprof__engine **engine = &cprof__sampler.rates.engines[r->source];
     if (cprof__sampler.rates.period_ns[r->source] && name && strcmp((*engine)->name, name) != 0)
-        return cprof__fail(CPROF_EINVAL, "engine: '%s' is not that of the recordings that run, '%s'", name,
+        return cprof__fail(CPROF_EEXIST, "engine: '%s' is not that of the recordings that run, '%s'", name,
                            (*engine)->name);
     int code = cprof__sampler.rates.period_ns[r->source] ? 0 : choose_engine(r->source, name, engine);
     r->engine = code ? NULL : (*engine)->name;
@@ -310,7 +310,7 @@ void cprof_recording_free(cprof_recording *r)
 
 const char *cprof_recording_engine(const cprof_recording *r)
 {
-    return r->engine;
+    return r ? r->engine : "";
 }
 
 /* ---- The end of the process, and forks ---- */

@@ -155,7 +155,7 @@ static void close_accounts(cprof_recording *r, uint64_t collector_ns)
         if (place && place->serial == t->serial && at_ns < place->begin_ns)
             at_ns = place->begin_ns;
         uint64_t rest_ns = now_ns > at_ns ? now_ns - at_ns : 0;
-        if (rest_ns > t->sampled.events[r->source].period_ns * BLOCKED_PERIODS)
+        if (t->events[r->source].engine && rest_ns > t->sampled.events[r->source].period_ns * BLOCKED_PERIODS)
             blocked_ns += rest_ns;
     }
     uint64_t known_ns = r->credited_ns + own_ns + blocked_ns;

@@ -79,7 +79,10 @@ static size_t weave_segments(cprof__merged *merged, const cprof_vm_native *nativ
                                   i == 0);
     }
     merged->cut |= vm->cut;
-    return from;
+    /* What is left of the API further out called a hook, or what else has no frame: it is the VM's own. */
+    const cprof__vm_kind *last = vm->count ? vm->segments[vm->count - 1].kind : NULL;
+    size_t out = last ? outside(native, last) : 0;
+    return from > out ? from : out;
 }
 
 /* Whether VM begins with the native function that ran; else that has returned unseen, and its caller is first. */
