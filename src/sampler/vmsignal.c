@@ -95,17 +95,27 @@ static bool goes_outward(void)
     return kind != NULL;
 }
 
-static bool same_moment(const cprof_vm_moment *a, const cprof_vm_moment *b)
+/* Finalizers come one after the other while no safepoint can: what counts of them is who was interrupted by the
+ * collector. */
+static bool same_collection(const cprof_vm *vm, const cprof_vm_moment *a, const cprof_vm_moment *b)
 {
-    return a->state == b->state && a->running == b->running && a->entry == b->entry &&
-           memcmp(a->place, b->place, sizeof a->place) == 0;
+    return a->activity && a->activity == b->activity && a->callers[0] &&
+           strcmp(vm->activities[a->activity - 1], "gc") == 0 &&
+           memcmp(a->callers, b->callers, sizeof a->callers) == 0;
+}
+
+static bool same_moment(const cprof_vm *vm, const cprof_vm_moment *a, const cprof_vm_moment *b)
+{
+    return a->state == b->state && a->running == b->running &&
+           ((a->entry == b->entry && memcmp(a->place, b->place, sizeof a->place) == 0) ||
+            same_collection(vm, a, b));
 }
 
 /* The number of the safepoint to come. Where the VM runs its own code it should have been there already, so it is
  * asked once more. */
 static uint32_t request(cprof__tracked *t, const cprof_vm *vm, const cprof_vm_moment *moment)
 {
-    if (t->is_asked && same_moment(&t->asked, moment)) {
+    if (t->is_asked && same_moment(vm, &t->asked, moment)) {
         if (!moment->entry)
             (void)vm->request(moment, (uint64_t)t->sampled.index << 32 | t->requests);
         return t->requests;
