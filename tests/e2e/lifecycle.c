@@ -24,21 +24,12 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#define NOINLINE __attribute__((noinline, noclone))
+#include "lifecycle.h"
 
-#define MUST(CONDITION)                                                                                      \
-    do {                                                                                                     \
-        if (!(CONDITION)) {                                                                                  \
-            printf("line %d: %s (%s)\n", __LINE__, #CONDITION, cprof_last_error());                          \
-            fflush(stdout);                                                                                  \
-            _exit(99);                                                                                       \
-        }                                                                                                    \
-    } while (0)
-
-static const char *file;
+const char *file;
 static volatile uint64_t sink;
 
-static NOINLINE void burn(long ms)
+NOINLINE void burn(long ms)
 {
     struct timespec now;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
@@ -56,7 +47,7 @@ static _Noreturn void burn_for_ever(void)
         burn(10);
 }
 
-static cprof_recording *start(const char *output)
+cprof_recording *start(const char *output)
 {
     cprof_recording *recording;
     cprof_cpu_options options = CPROF_CPU_OPTIONS_INIT;
@@ -66,20 +57,20 @@ static cprof_recording *start(const char *output)
     return recording;
 }
 
-static int stop(cprof_recording *recording)
+int stop(cprof_recording *recording)
 {
     MUST(cprof_recording_stop(recording, NULL) == 0);
     cprof_recording_free(recording);
     return 0;
 }
 
-static void *burner(void *context)
+void *burner(void *context)
 {
     burn(50);
     return context;
 }
 
-static pthread_t spawn(void *(*function)(void *), size_t stack_bytes)
+pthread_t spawn(void *(*function)(void *), size_t stack_bytes)
 {
     pthread_t thread;
     pthread_attr_t attributes;
@@ -487,81 +478,6 @@ static int own_profiler(void)
     while (came != SIGPROF)
         burn(10);
     burn(50);
-    return stop(recording);
-}
-
-/* ---- Limits ---- */
-
-/* What the host opens next is its own, and the sampler goes on. */
-static int closes_all(void)
-{
-    char text[16] = "";
-    cprof_recording *recording = start(file);
-    burn(30);
-    closefrom(3);
-    int fd = open(".", O_TMPFILE | O_RDWR, 0600);
-    MUST(fd >= 0 && write(fd, "untouched", 9) == 9 && lseek(fd, 0, SEEK_SET) == 0);
-    burn(300);
-    MUST(read(fd, text, sizeof text) == 9 && strcmp(text, "untouched") == 0);
-    return stop(recording);
-}
-
-static void set_limit(__rlimit_resource_t which, rlim_t value)
-{
-    struct rlimit limit;
-    MUST(getrlimit(which, &limit) == 0);
-    limit.rlim_cur = value;
-    MUST(setrlimit(which, &limit) == 0);
-}
-
-/* Threads that come when there is no descriptor left are sampled by timers. */
-static int no_descriptors(void)
-{
-    int fds[256], count = 0;
-    set_limit(RLIMIT_NOFILE, 64);
-    cprof_recording *recording = start(file);
-    while ((fds[count] = open("/dev/null", O_RDONLY)) >= 0)
-        count++;
-    pthread_t thread = spawn(burner, 0);
-    burn(100);
-    pthread_join(thread, NULL);
-    while (count > 0)
-        close(fds[--count]);
-    return stop(recording);
-}
-
-/* Not even at the start. */
-static int no_descriptors_before(void)
-{
-    int fds[256], count = 0;
-    set_limit(RLIMIT_NOFILE, 64);
-    while ((fds[count] = open("/dev/null", O_RDONLY)) >= 0)
-        count++;
-    close(fds[--count]); /* for trying the output */
-    cprof_recording *recording = start(file);
-    fds[count] = open("/dev/null", O_RDONLY);
-    count += fds[count] >= 0;
-    burn(200);
-    while (count > 0)
-        close(fds[--count]);
-    return stop(recording);
-}
-
-/* Where timers cannot be had, that is said; what needs none goes on. */
-static int no_timers(void)
-{
-    cprof_recording *recording = NULL, *none = NULL;
-    cprof_cpu_options options = CPROF_CPU_OPTIONS_INIT;
-    set_limit(RLIMIT_SIGPENDING, 0);
-    options.engine = "timer";
-    int code = cprof_start_cpu_profile(&options, &none);
-    MUST(code < 0 && !none && strstr(cprof_last_error(), "timer"));
-    options.engine = NULL;
-    options.output = file;
-    code = cprof_start_cpu_profile(&options, &recording);
-    if (code != 0)
-        return 98; /* no perf events here */
-    burn(100);
     return stop(recording);
 }
 
