@@ -316,7 +316,8 @@ typedef struct cprof_cpu_options {
 /* Starts to record where all threads of the process spend their CPU time. Any number of recordings run at once,
  * each with its own rate, over one sampler, which uses SIGURG: a signal that does nothing to a process without a
  * handler. OPTIONS may be NULL. A child of fork records nothing.
- * Returns: 0; CPROF_EINVAL (an option), CPROF_ESYSTEM (no engine, or OUTPUT cannot be written), CPROF_ENOMEM,
+ * Returns: 0; CPROF_EINVAL (an option), CPROF_ESYSTEM (no engine, or OUTPUT cannot be written), CPROF_EEXIST
+ * (recordings run with another engine than is asked for), CPROF_ENOMEM,
  * CPROF_EDUPLICATE. Owns: the caller ends *OUT with cprof_recording_free.
  * Source: https://pkg.go.dev/runtime/pprof#StartCPUProfile */
 CPROF_API int cprof_start_cpu_profile(const cprof_cpu_options *options, cprof_recording **out);

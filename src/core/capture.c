@@ -26,6 +26,11 @@
 
 static atomic_int depth_max = DEPTH_DEFAULT;
 
+size_t cprof__capture_depth(void)
+{
+    return (size_t)atomic_load_explicit(&depth_max, memory_order_relaxed);
+}
+
 int cprof_set_prof_stack_depth(int depth, int *old)
 {
     if (depth < 1 || depth > CPROF__STACK_DEPTH_MAX)

@@ -16,4 +16,7 @@
 uint32_t cprof__capture(const cprof__regs *regs, cprof_vm_state *state, void *running, int skip,
                         uint32_t *labels);
 
+/* How many frames of a stack are kept at most (cprof_set_prof_stack_depth). */
+size_t cprof__capture_depth(void);
+
 #endif

@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "core/capture.h"
 #include "core/code.h"
 #include "core/labels.h"
 #include "core/stacks.h"
@@ -54,8 +55,9 @@ static size_t walk_state(writer *w, cprof_vm_state *state, void *running, const 
     cprof__tracked *t = w->thread;
     int truncated = 0;
     const cprof_vm *vm = cprof__vm_kind_of(state)->vm;
-    size_t count =
-        vm->walk(cprof__vm_state_of(state), running, native, t->scratch, t->scratch_max, &truncated);
+    size_t max = cprof__capture_depth() + (size_t)(level > 0 ? level : 0);
+    size_t count = vm->walk(cprof__vm_state_of(state), running, native, t->scratch,
+                            max < t->scratch_max ? max : t->scratch_max, &truncated);
     size_t leave_out = (size_t)level < count ? (size_t)level : count;
     w->cut |= truncated != 0;
     *out = t->scratch + leave_out;

@@ -76,16 +76,30 @@ static void give_ring(uint64_t *words)
         munmap(words, RING_WORDS * sizeof *words);
 }
 
+/* Records are never given back: a signal on its way, or a safepoint that comes late, may still look at one. */
+static cprof__tracked *spare_records;
+
+static cprof__tracked *take_record(void)
+{
+    cprof__tracked *thread = spare_records;
+    if (!thread)
+        return cprof__calloc(1, sizeof *thread);
+    spare_records = thread->next;
+    memset(thread, 0, sizeof *thread);
+    return thread;
+}
+
 /* The record of TID, with its ring. */
 static cprof__tracked *add(pid_t tid)
 {
-    cprof__tracked *thread = cprof__calloc(1, sizeof *thread);
+    cprof__tracked *thread = take_record();
     if (!thread)
         return NULL;
     uint64_t *words = take_ring();
     if (!words || !take_index(&thread->sampled.index)) {
         give_ring(words);
-        cprof__free(thread);
+        thread->next = spare_records;
+        spare_records = thread;
         return NULL;
     }
     thread->sampled.ring.words = words;
@@ -118,7 +132,9 @@ static void release(cprof__tracked *thread)
     give_ring(thread->sampled.ring.words);
     cprof__free(thread->scratch);
     cprof__free(thread->waiting);
-    cprof__free(thread);
+    atomic_store(&thread->sampled.tid, 0);
+    thread->next = spare_records;
+    spare_records = thread;
 }
 
 uint64_t cprof__threads_cpu_ns(const cprof__tracked *thread)

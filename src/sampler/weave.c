@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "sampler/weave.h"
 
+#include "core/capture.h"
 #include "core/code.h"
 #include "core/stacks.h"
 #include "core/vmcode.h"
@@ -118,7 +119,7 @@ static const char *remark(const cprof__merged *merged, uint16_t end)
 
 uint32_t cprof__weave(const cprof__sample *sample, const cprof__vm_frames *vm, bool *unresolved)
 {
-    cprof__merged merged = {frames, 0, CPROF__STACK_DEPTH_MAX, false};
+    cprof__merged merged = {frames, 0, cprof__capture_depth(), false};
     const cprof__vm_kind *kind = sample->vm ? kind_of(sample->vm) : NULL;
     const cprof_vm_native native = {sample->pcs, starts, sample->count};
     size_t from = 0;

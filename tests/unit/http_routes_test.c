@@ -400,7 +400,7 @@ static void memory_may_run_out_anywhere(void **state)
             assert_int_equal(response.status, 500);
             assert_true(fail_after < 10000);
         }
-        if (!strstr(targets[i], "seconds")) /* what is sampled differs */
+        if (!strstr(targets[i], "seconds"))                             /* what is sampled differs */
             assert_in_range(response.body.length, length - 16, length); /* a profile holds the time */
         assert_true(fail_after > 2);
     }

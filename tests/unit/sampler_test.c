@@ -178,7 +178,7 @@ static void test_engines(void **state)
         assert_int_equal(code, 0);
         assert_string_equal(cprof_recording_engine(recording), engines[i]);
         options.engine = engines[(i + 1) % 3];
-        refused(&options, CPROF_EINVAL, "engine");
+        refused(&options, CPROF_EEXIST, "engine");
         burn(300);
         expect_burn(stop(recording));
     }
