@@ -194,7 +194,9 @@ void chaos_poor_states(worker *self)
     lua_State *L = lua_newstate(allocate, &allocator);
     if (!L)
         return;
+#ifndef CHAOS_MEMORY_LASTS
     allocator.one_in = 50u << chaos_random(self, 12);
+#endif
     lua_atpanic(L, panic);
     (void)run(L, &p); /* it fails, or not */
     allocator.one_in = 0;
