@@ -14,7 +14,6 @@
 
 /* In the order in which they may be taken. */
 enum cprof__rank {
-    CPROF__RANK_OUTPUTS,   /* sampler/ending.c: a file that is being written */
     CPROF__RANK_SAMPLER,   /* sampler/: the recordings, the threads and what is read of their rings */
     CPROF__RANK_REGISTRY,  /* core/registry.c: the list of profiles */
     CPROF__RANK_VM,        /* core/vm.c: the attached states and who owns them */

@@ -21,18 +21,19 @@
 static const int endings[] = {SIGINT, SIGTERM};
 #define ENDINGS (sizeof endings / sizeof endings[0])
 
-static bool watched[ENDINGS];                                       /* under the sampler's lock */
-static atomic_int pending;                                          /* a signal that came; 0: none */
-static _Atomic pid_t process;                                       /* whose outputs they are */
-static cprof__lock writing = CPROF__LOCK_INIT(CPROF__RANK_OUTPUTS); /* held while one is written */
+static bool watched[ENDINGS]; /* under the sampler's lock */
+static atomic_int pending;    /* a signal that came; 0: none */
+static _Atomic pid_t process; /* whose outputs they are */
+/* Held while a file is written. No ranked lock: a fork need not wait for that, and the child writes nothing. */
+static pthread_mutex_t writing = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- Writing ---- */
 
 int cprof__ending_write(const cprof_snapshot *snapshot, const char *path)
 {
-    cprof__lock_take(&writing);
+    pthread_mutex_lock(&writing);
     int code = cprof_snapshot_write(snapshot, path, NULL);
-    cprof__lock_give(&writing);
+    pthread_mutex_unlock(&writing);
     return code;
 }
 
@@ -43,14 +44,14 @@ static void write_outputs(void)
         return;
     char *path;
     cprof_snapshot *data;
-    cprof__lock_take(&writing);
+    pthread_mutex_lock(&writing);
     while (cprof__cpu_end_one(&path, &data)) {
         if (data)
             (void)cprof_snapshot_write(data, path, NULL);
         cprof_snapshot_free(data);
         cprof__free(path);
     }
-    cprof__lock_give(&writing);
+    pthread_mutex_unlock(&writing);
 }
 
 /* ---- Signals ---- */
@@ -139,6 +140,7 @@ void cprof__ending_act(void)
 
 void cprof__ending_forget(void)
 {
+    pthread_mutex_init(&writing, NULL);
     atomic_store(&pending, 0); /* it was the parent's */
     cprof__ending_unwatch();
 }
