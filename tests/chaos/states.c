@@ -8,6 +8,8 @@
 
 #include "cprof_lua.h"
 
+#include "../resume.h"
+
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
@@ -16,19 +18,6 @@
 #include <stdlib.h>
 
 /* ---- What the script finds in `host` ---- */
-
-static int resume(lua_State *L, lua_State *from, int arguments)
-{
-#if LUA_VERSION_NUM == 501
-    (void)from;
-    return lua_resume(L, arguments);
-#elif LUA_VERSION_NUM < 504
-    return lua_resume(L, from, arguments);
-#else
-    int results;
-    return lua_resume(L, from, arguments, &results);
-#endif
-}
 
 /* call(f, …): through C, unprotected. */
 static int host_call(lua_State *L)

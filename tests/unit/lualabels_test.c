@@ -10,6 +10,8 @@
 #include "luavm/labels.h"
 #include "luavm/pucsignal.h"
 
+#include "../resume.h"
+
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
@@ -98,19 +100,6 @@ static void run(lua_State *L, const char *code)
         fail_msg("%s", lua_tostring(L, -1));
 }
 
-static int resume(lua_State *thread, lua_State *from)
-{
-#if LUA_VERSION_NUM >= 504
-    int results;
-    return lua_resume(thread, from, 0, &results);
-#elif LUA_VERSION_NUM >= 502
-    return lua_resume(thread, from, 0);
-#else
-    (void)from;
-    return lua_resume(thread, 0);
-#endif
-}
-
 static void assert_labels(const cprof_labels *set, const char *wanted)
 {
     char text[256];
@@ -152,7 +141,7 @@ static void test_host_sets(void **unused)
         for (int i = 0; i < 3; i++) {
             char wanted[32];
             snprintf(wanted, sizeof wanted, "request=%d", i);
-            assert_int_equal(resume(requests[i], L), LUA_YIELD);
+            assert_int_equal(resume(requests[i], L, 0), LUA_YIELD);
             assert_string_equal(lua_tostring(requests[i], -1), wanted);
             lua_settop(requests[i], 0);
         }

@@ -18,6 +18,8 @@
 #include "luavm/puclayout.h"
 #include "luavm/pucsignal.h"
 
+#include "../resume.h"
+
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
@@ -94,19 +96,6 @@ static void assert_frames(const char *profile, const char *const *wanted, size_t
         static const char *const wanted[] = {__VA_ARGS__};                                                   \
         assert_frames(PROFILE, wanted, sizeof wanted / sizeof *wanted);                                      \
     } while (0)
-
-static int resume(lua_State *thread, lua_State *from)
-{
-#if LUA_VERSION_NUM >= 504
-    int results;
-    return lua_resume(thread, from, 0, &results);
-#elif LUA_VERSION_NUM >= 502
-    return lua_resume(thread, from, 0);
-#else
-    (void)from;
-    return lua_resume(thread, 0);
-#endif
-}
 
 /* ---- Closing and detaching ---- */
 
@@ -247,7 +236,7 @@ static void test_host_resumes_threads(void **unused)
     lua_State *thread = lua_newthread(L);
     int ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_getglobal(thread, "request");
-    assert_int_equal(resume(thread, L), 0);
+    assert_int_equal(resume(thread, L, 0), 0);
     ASSERT_FRAMES("host threads", "coroutine.wrap", "request");
     luaL_unref(L, LUA_REGISTRYINDEX, ref);
     assert_int_equal(lua_gettop(L), 0);
@@ -286,7 +275,7 @@ static void test_registry_with_much_in_it(void **unused)
         lua_replace(L, 1); /* kept, but where nobody looks: in a table in a slot */
         lua_settop(L, 1);
         lua_pushcfunction(thread, add_and_return);
-        assert_int_equal(resume(thread, L), 0);
+        assert_int_equal(resume(thread, L, 0), 0);
         assert_string_equal(lua_tostring(thread, -1), "mine");
         assert_int_equal(lua_gettop(L), 1);
         lua_close(L);
