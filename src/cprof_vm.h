@@ -113,6 +113,8 @@ typedef struct cprof_vm_signal {
     int (*load)(uint64_t address, uint64_t *word); /* the word at ADDRESS; 0 where it cannot be read */
     /* Where the frame with number FRAME begins: its stack pointer. 0: not known. */
     uint64_t (*frame_sp)(const struct cprof_vm_signal *signal, size_t frame);
+    const void *
+        last; /* what ran when a safepoint was last asked for on this thread, of any runtime; NULL: nothing */
 } cprof_vm_signal;
 
 /* What ran in a VM when a signal came. */

@@ -15,6 +15,7 @@
 #define TAG_MASK 0x3f
 #define TAG_C_CLOSURE 0x26
 #define TAG_C_LIGHT 0x16
+#define TAG_LUA 0x06
 #define IS_C_AT 10
 
 #define RED_ZONE 128
@@ -174,16 +175,12 @@ static uint64_t first_sp(const search *s, uint64_t sp)
     return found > sp ? found : sp - RED_ZONE;
 }
 
-static bool find_thread(search *s, const ucontext_t *context)
+static void search_all(search *s, const ucontext_t *context)
 {
     static const int registers[] = {REG_RBX, REG_R12, REG_R13, REG_R14, REG_R15, REG_RBP, REG_RDI,
                                     REG_RSI, REG_RDX, REG_RCX, REG_RAX, REG_R8,  REG_R9};
     const greg_t *gregs = context->uc_mcontext.gregs;
     uint64_t sp = (uint64_t)gregs[REG_RSP], word;
-    s->low = (sp - RED_ZONE) & ~UINT64_C(7);
-    s->faults_left = FAULTS_MAX;
-    s->anew = atomic_fetch_add_explicit(&searches, 1, memory_order_relaxed) % ASK_ANEW_EVERY == 0;
-    s->high = s->signal->stack_high ? s->signal->stack_high : sp + STACK_BYTES_MAX;
     for (size_t i = 0; i < sizeof registers / sizeof registers[0]; i++) {
         consider(s, (uint64_t)gregs[registers[i]]);
     }
@@ -200,7 +197,6 @@ static bool find_thread(search *s, const ucontext_t *context)
         s->error_jmp = 0;
         s->vm = ((void)s->signal->load(s->thread + s->layout->global_at, &word), find_state(word));
     }
-    return s->thread && s->vm;
 }
 
 /* The start of the C function whose closure or value lies at SLOT, 0 where it is a Lua function. *FUNCTION gets the
@@ -286,6 +282,49 @@ static bool read_caller(const search *s, uint64_t base, uint64_t ci, uint64_t *c
     return s->signal->load(record_at(base, ci) + CPROF__CI_PREVIOUS_AT, caller);
 }
 #endif
+
+/* Whether the call at the top of the thread is one of a Lua function: only a C function can have resumed another. */
+static bool runs_lua(const search *s)
+{
+    uint64_t base, ci, slot, tag;
+    if (!read_base(s, &base) || !read_current(s, base, &ci) ||
+        !s->signal->load(record_at(base, ci) + CPROF__CI_FUNC_AT, &slot) ||
+        !s->signal->load(slot + TAG_AT, &tag)) {
+        return false;
+    }
+#if LUA_VERSION_NUM == 501
+    uint64_t value, head;
+    return (tag & 0xff) == LUA_TFUNCTION && s->signal->load(slot, &value) &&
+           s->signal->load(value + TAG_AT, &head) && !(head >> (IS_C_AT - TAG_AT) * 8 & 0xff);
+#else
+    return (tag & TAG_MASK) == TAG_LUA;
+#endif
+}
+
+/* The thread that ran last time, where it runs still: mostly it does, and then nothing needs to be searched. */
+static bool find_last(search *s)
+{
+    consider(s, (uint64_t)(uintptr_t)s->signal->last);
+    if (s->thread && runs_lua(s)) {
+        return true;
+    }
+    s->thread = s->error_jmp = s->rejected = 0;
+    s->vm = NULL;
+    return false;
+}
+
+static bool find_thread(search *s, const ucontext_t *context)
+{
+    uint64_t sp = (uint64_t)context->uc_mcontext.gregs[REG_RSP];
+    s->low = (sp - RED_ZONE) & ~UINT64_C(7);
+    s->high = s->signal->stack_high ? s->signal->stack_high : sp + STACK_BYTES_MAX;
+    s->faults_left = FAULTS_MAX;
+    s->anew = atomic_fetch_add_explicit(&searches, 1, memory_order_relaxed) % ASK_ANEW_EVERY == 0;
+    if (!find_last(s)) {
+        search_all(s, context);
+    }
+    return s->thread && s->vm;
+}
 
 static void read_callers(const search *s, uint64_t base, cprof_vm_moment *moment)
 {

@@ -145,7 +145,8 @@ void cprof__vm_signal(cprof__sampled *sampled, cprof__sample *sample, const void
                                     stack_high,
                                     cprof__code_function_start,
                                     guarded ? load_guarded : load_slowly,
-                                    frame_sp};
+                                    frame_sp,
+                                    ((const cprof__tracked *)sampled)->asked.running};
     if (!kind || kind->vm->outward || sample->end == CPROF__WALK_UNKNOWN || sample->end == CPROF__WALK_BROKEN)
         go_outward(sample, &kind, &signal, guarded);
     if (!kind)
