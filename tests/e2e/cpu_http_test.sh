@@ -92,6 +92,9 @@ else
 fi
 comes_to "nothing stays armed after them" "$HOST" no
 
+get -f -o "$TMP/usual.pb.gz" "$BASE/profile?seconds=1"
+like "without hz it is 100 a second" "$(pprof -raw "$TMP/usual.pb.gz" 2>&1)" '^Period: 10000000$'
+
 # ---- Clients that go ----
 
 # Not get: its process would be the shell's, and curl would outlive it. And for longer than comes_to looks.
@@ -105,10 +108,18 @@ is "and the next one works" "$(get -o /dev/null -w '%{http_code}' "$BASE/profile
 
 # ---- What it cannot mean ----
 
+fetch meanwhile 'seconds=4&hz=500'
+comes_to "one is recorded meanwhile" "$HOST" yes
 for bad in hz=0 hz=4001 hz=fast mode=sleep engine=steam seconds=3601; do
     is "$bad is refused" "$(get -o "$TMP/why" -w '%{http_code}' "$BASE/profile?$bad&seconds=1")" 400
     like "$bad: and the body says why" "$(<"$TMP/why")" "${bad%=*}"
 done
+for bad in hz=-1 hz=1.5 hz=0x10 hz=99999999999999999999 mode=CPU 'engine=perf&mode=wall'; do
+    is "$bad is refused" "$(get -o "$TMP/why" -w '%{http_code}' "$BASE/profile?$bad&seconds=1")" 400
+    like "$bad: and the body says why" "$(<"$TMP/why")" "${bad%%=*}: "
+done
+wait "${FETCHES[@]}"
+splits "the one that was recorded meanwhile is whole" "$(pprof -top "$TMP/meanwhile.pb.gz" 2>/dev/null)"
 out=$(pprof -top "$BASE/profile?seconds=1&hz=0" 2>&1)
 like "pprof shows it to its user" "$out" 'server response: 400 Bad Request - hz: not a whole number from 1 to 4000'
 done_testing

@@ -513,6 +513,9 @@ static const struct {
     {"no_descriptors", no_descriptors},
     {"no_descriptors_before", no_descriptors_before},
     {"no_timers", no_timers},
+    {"no_perf", no_perf},
+    {"no_cpu_timers", no_cpu_timers},
+    {"unloads", unloads},
 };
 
 int main(int count, char **arguments)

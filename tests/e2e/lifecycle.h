@@ -41,5 +41,8 @@ int closes_all(void);
 int no_descriptors(void);
 int no_descriptors_before(void);
 int no_timers(void);
+int no_perf(void);
+int no_cpu_timers(void);
+int unloads(void);
 
 #endif

@@ -54,6 +54,18 @@ play closes_all 0
 play no_descriptors 0
 play no_descriptors_before 0
 play no_timers 0
+play no_perf 0
+play no_cpu_timers 0
+LIFECYCLE_PLUGIN=$BUILD/tests/chaos_plugin.so play unloads 0 ' (descend|plugin_run)$'
+
+# The engine is named in the file.
+engine() {
+    [ ! -f "$TMP/$1.pb.gz" ] ||
+        like "$1: names its engine" "$(pprof -comments "$TMP/$1.pb.gz" 2>&1)" "^cprof engine: $2\$"
+}
+engine no_timers 'perf_event task-clock(, user space only .*)?'
+engine no_perf "timers on each thread's CPU clock"
+engine no_cpu_timers 'timers on the monotonic clock'
 
 # Where descriptors were closed, what came afterwards is there as well: of 330 ms, 30 came before.
 samples=$(pprof -raw "$TMP/closes_all.pb.gz" 2>/dev/null | awk '/^ *[0-9]+ +[0-9]+: / { n += $1 } END { print n + 0 }')
@@ -96,6 +108,51 @@ for lua in lua5.1 lua5.2 lua5.3 lua5.4 luajit; do
         like "$lua, $how: file" "$(pprof -top "$TMP/$lua.$how.pb.gz" 2>&1)" '^Type: cpu'
     done
     unset wanted
+done
+
+# Signals, with two recordings that have outputs: SIGINT is the interpreter's, which raises an error; of SIGTERM the
+# process dies. In a C function that never returns, the Lua frames are not to be had, and the file says so.
+cat >signals.lua <<'L'
+local cprof = require "cprof"
+local how, output = ...
+assert(cprof.start_cpu_profile{hz = 1000, output = output})
+assert(cprof.start_cpu_profile{output = output .. ".%p"})
+if rawget(_G, "jit") then
+    rawget(_G, "jit").off() -- compiled loops do not look for interrupts
+end
+local function busy()
+    local sum = 0
+    for i = 1, 1000000 do
+        sum = sum + i % 7
+    end
+    return sum
+end
+for _ = 1, 20 do
+    busy()
+end
+local pid = io.open("/proc/self/stat"):read("*n")
+os.execute("{ sleep 0.3; kill -" .. how:match("%a+") .. " " .. pid .. "; } >/dev/null 2>&1 &")
+if how == "TERM in C" then
+    string.find(string.rep("a", 60), string.rep("a-", 30) .. "b")
+end
+while true do
+    busy()
+end
+L
+for lua in lua5.1 lua5.2 lua5.3 lua5.4 luajit; do
+    for how in INT TERM "TERM in C"; do
+        rm -f signals.pb.gz*
+        status=0
+        # Jobs in the background of a shell ignore SIGINT.
+        (trap - INT; exec timeout 60 "$lua" signals.lua "$how" signals.pb.gz) >/dev/null 2>&1 || status=$?
+        is "$lua, SIG$how: status" "$status" "$([ "$how" = INT ] && echo 1 || echo 143)"
+        for output in signals.pb.gz*; do
+            like "$lua, SIG$how: ${output/%.[0-9]*/.%p}" "$(pprof -top "$output" 2>&1)" ' busy$'
+        done
+        is "$lua, SIG$how: both outputs" "$(printf '%s\n' signals.pb.gz* | wc -l)" 2
+        [ "$how" != "TERM in C" ] || like "$lua, SIG$how: what is missing is counted" \
+            "$(pprof -comments signals.pb.gz 2>&1)" '^[0-9]+ of [0-9]+ samples without the Lua frames: '
+    done
 done
 
 done_testing

@@ -43,6 +43,11 @@ for how in exit _exit quick_exit; do
     shows "$how" p.gz at_first
     like "$how: the summary" "$(<words)" "^cprof: record_program: [0-9]+ samples, 0\.[0-9]+s of CPU time: $PWD/p\.gz$"
 done
+list=$(pprof -top -nodecount=10 p.gz 2>&1)
+is "the list on stderr is pprof's" "$(grep -E '^ *flat|%  ' words)" \
+    "$(sed -n '/^ *flat/,$p' <<<"$list" | sed -E 's/ \((partial-)?inline\)$//')"
+cprof record --hz=20 -o p.gz -- "$PROGRAM" exit >out 2>words
+like "few samples are told" "$(<words)" '^cprof: only [0-9]+ samples?: '
 record "pthread_exit of the last thread" 0 pthread_exit
 shows "pthread_exit" p.gz at_first
 record "a thread" 0 threads

@@ -133,12 +133,18 @@ describe("start_cpu_profile", function()
 
   it("sees what waits in mode wall", function()
     local recording = start { hz = 100, mode = "wall" }
-    local pipe = io.popen("sleep 1")
-    pipe:read("*a")
-    pipe:close()
+    local beside = start { hz = 100 }
+    local function wait()
+      local pipe = io.popen("sleep 1")
+      pipe:read("*a")
+      pipe:close()
+    end
+    wait()
     local data = recording:stop()
     assert.are.same({ "wall", "nanoseconds" }, data.sample_types[2])
     assert.is_true(sum(data, 2) > 0.5e9)
+    assert.is_true(sum(data, 2, with_function(wait)) > 0.5e9)
+    assert.is_true(sum(beside:stop(), 2) < 0.5e9)
   end)
 end)
 

@@ -194,6 +194,32 @@ static double lost(cprof_snapshot *data)
     return SHARE(data, false, "[lua: no safepoint]");
 }
 
+/* How much of DATA, in percent, has the label vm=VALUE. */
+static double labelled(cprof_snapshot *data, const char *value)
+{
+    int64_t all = 0, with = 0;
+    for (size_t i = 0; i < cprof_snapshot_sample_count(data); i++) {
+        cprof_sample sample;
+        size_t count;
+        assert_int_equal(cprof_snapshot_sample(data, i, &sample), 0);
+        const cprof_label *list = cprof_labels_list(sample.labels, &count);
+        for (size_t k = 0; k < count; k++)
+            if (strcmp(list[k].key, "vm") == 0 && list[k].str && strcmp(list[k].str, value) == 0)
+                with += sample.values[1];
+        all += sample.values[1];
+    }
+    return all ? 100.0 * (double)with / (double)all : 0;
+}
+
+#define ASSERT_LABELLED(DATA, LEAST, MOST, VALUE)                                                            \
+    do {                                                                                                     \
+        double share_ = labelled(DATA, VALUE);                                                               \
+        if (share_ < (LEAST) || share_ > (MOST)) {                                                           \
+            show(DATA);                                                                                      \
+            fail_msg("%.1f%% are vm=%s", share_, VALUE);                                                     \
+        }                                                                                                    \
+    } while (0)
+
 /* ---- Splits ---- */
 
 /* Two functions, to be given shares of the time by share(function, ms). */
@@ -210,6 +236,7 @@ static void test_compiled(void **unused)
     cprof_snapshot *data = record(L, "for i = 1, 30 do share(light, 10) share(heavy, 23.4) end");
     ASSERT_SHARE(data, 30, true, "light", "share");
     ASSERT_SHARE(data, 70, true, "heavy", "share");
+    ASSERT_LABELLED(data, 80, 100, "compiled");
     cprof_snapshot_free(data);
     close_state(L);
 }
@@ -223,6 +250,7 @@ static void test_interpreted(void **unused)
     cprof_snapshot *data = record(L, "for i = 1, 30 do share(light, 23.4) share(heavy, 10) end");
     ASSERT_SHARE(data, 70, true, "light", "share");
     ASSERT_SHARE(data, 30, true, "heavy", "share");
+    ASSERT_LABELLED(data, 80, 100, "interpreted");
     cprof_snapshot_free(data);
     close_state(L);
 }
@@ -271,6 +299,7 @@ static void test_c_functions(void **unused)
     ASSERT_SHARE(data, 50, false, "jitsample_spin", "burn");
     ASSERT_SHARE(data, 20, false, "burn", "plain");
     ASSERT_SHARE(data, 50, true, "light");
+    ASSERT_LABELLED(data, 40, 60, "C");
     cprof_snapshot_free(data);
     close_state(L);
 }
@@ -321,6 +350,7 @@ static void test_collector(void **unused)
         record(L, "for i = 1, 15 do local spent = collect(20) share(light, spent * 7 / 3) end");
     ASSERT_SHARE(data, 30, true, "[gc]", "collect");
     ASSERT_SHARE(data, 70, true, "light");
+    ASSERT_LABELLED(data, 24, 36, "gc");
     cprof_snapshot_free(data);
     close_state(L);
 }
@@ -340,6 +370,7 @@ static void test_second_state(void **unused)
     ASSERT_SHARE(data, 33, false, "[lua: no safepoint]");
     ASSERT_SHARE(data, 33, true, "heavy");
     ASSERT_SHARE(data, 33, false, "burn", "plain");
+    ASSERT_LABELLED(data, 27, 40, "compiled: second VM");
     cprof_snapshot_free(data);
 
     close_state(first);
