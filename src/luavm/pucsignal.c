@@ -283,7 +283,8 @@ static bool read_caller(const search *s, uint64_t base, uint64_t ci, uint64_t *c
 }
 #endif
 
-/* Whether the call at the top of the thread is one of a Lua function: only a C function can have resumed another. */
+/* Whether the call at the top of the thread is one of a Lua function: but for hooks, only a C function can have resumed
+ * another. */
 static bool runs_lua(const search *s)
 {
     uint64_t base, ci, slot, tag;
@@ -301,11 +302,19 @@ static bool runs_lua(const search *s)
 #endif
 }
 
+/* Whether the VM was entered further in than the thread's protected call. A host's hook may have done so, which has no
+ * record of its own: it may run another thread, under a Lua function that looks as if it ran. */
+static bool entered_since(const search *s)
+{
+    const cprof_vm_signal *signal = s->signal;
+    return signal->entered < signal->count && signal->frame_sp(signal, signal->entered) <= s->error_jmp;
+}
+
 /* The thread that ran last time, where it runs still: mostly it does, and then nothing needs to be searched. */
 static bool find_last(search *s)
 {
     consider(s, (uint64_t)(uintptr_t)s->signal->last);
-    if (s->thread && runs_lua(s)) {
+    if (s->thread && runs_lua(s) && !entered_since(s)) {
         return true;
     }
     s->thread = s->error_jmp = s->rejected = 0;
