@@ -150,6 +150,21 @@ static bool put_back(lua_State *L, const cprof__armed *entry, int used)
     return left <= 0;
 }
 
+void cprof__puc_give_back(cprof__luavm *vm, lua_State *L)
+{
+    lua_State *const threads[] = {L, vm->main};
+    if (!vm->puc) {
+        return;
+    }
+    vm->puc->held_off = 1;
+    for (size_t i = 0; i < sizeof threads / sizeof *threads; i++) {
+        if (threads[i] && lua_gethook(threads[i]) == cprof__puc_hook) {
+            const cprof__armed host = cprof__puc_host_hook(threads[i]);
+            put_back(threads[i], &host, 0);
+        }
+    }
+}
+
 static int event_mask(const lua_Debug *ar)
 {
     switch (ar->event) {

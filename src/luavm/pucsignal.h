@@ -69,6 +69,10 @@ cprof__armed *cprof__puc_armed(cprof__puc *puc, const lua_State *L);
 /* The hook, mask and count that L has but for ours. */
 cprof__armed cprof__puc_host_hook(lua_State *L);
 
+/* VM is about to be detached: L, which runs, and the main thread get back what they had before our hook. (Other threads
+ * with our hook lose what they had: whether they live is not known.) No handler sets one again. */
+void cprof__puc_give_back(cprof__luavm *vm, lua_State *L);
+
 /* Between these, which may not be nested, no handler on this thread sets a hook in VM; what it asked for meanwhile of
  * L, which runs, is then done. */
 void cprof__puc_hold_off(cprof__luavm *vm);

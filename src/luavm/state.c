@@ -189,6 +189,7 @@ static void end_block(cprof__luavm *vm, lua_State *L)
     cprof__jit_detach(vm, L);
 #endif
     vm->state = NULL;
+    cprof__puc_give_back(vm, L);
     cprof__puc_delist(vm);
     cprof_vm_detach(state);
     cprof__free(vm->puc);

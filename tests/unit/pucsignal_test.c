@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What signals find out of PUC Lua.
+ * What signals find out of PUC Lua, and the hooks that they leave, as a C host meets them.
  * Compiled for each Lua (pucsignal_test.cmake).
  */
 #define _GNU_SOURCE
@@ -210,12 +210,51 @@ static void test_what_ran_last_time_may_be_in_a_hook(void **state)
     lua_close(L);
 }
 
+/* ---- Hooks of a host's ---- */
+
+static void watch(lua_State *L, lua_Debug *ar)
+{
+    (void)L;
+    (void)ar;
+}
+
+/* Runs while the hook of a safepoint is set, as where a signal has just come. */
+static int detach(lua_State *L)
+{
+    cprof__luavm *vm = cprof__puc_state_of(L);
+    cprof_vm_moment moment = {.state = vm, .running = L};
+    assert_int_equal(cprof__puc_request(&moment, 1), 1);
+    assert_true(lua_gethook(L) == cprof__puc_hook);
+    assert_int_equal(cprof_lua_detach(L), 0);
+    return 0;
+}
+
+static void test_detaching_gives_hooks_back(void **state)
+{
+    (void)state;
+    if (!cprof__puc_layout_learn()->known)
+        return;
+    static const char *const codes[] = {"detach() local x = 1 x = x + 1",
+                                        "coroutine.wrap(function() detach() local x = 1 x = x + 1 end)()"};
+    for (int i = 0; i < 2; i++) {
+        lua_State *L = open_state();
+        lua_register(L, "detach", detach);
+        lua_sethook(L, watch, LUA_MASKCOUNT | LUA_MASKLINE, 1000);
+        run(L, codes[i]);
+        assert_true(lua_gethook(L) == watch);
+        assert_int_equal(lua_gethookmask(L), LUA_MASKCOUNT | LUA_MASKLINE);
+        assert_int_equal(lua_gethookcount(L), 1000);
+        lua_close(L);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_words_that_are_no_pointers_are_remembered),
         cmocka_unit_test(test_what_ran_last_time_is_believed_only_where_it_runs),
         cmocka_unit_test(test_what_ran_last_time_may_be_in_a_hook),
+        cmocka_unit_test(test_detaching_gives_hooks_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
