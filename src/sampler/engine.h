@@ -19,6 +19,8 @@ typedef struct cprof__engine_event {
     int fd; /* perf */
     uint64_t
         id; /* perf: the kernel's number of the event, since a host may have closed FD and opened another */
+    uint32_t index; /* perf: whose signals FD's are, with SOURCE */
+    enum cprof__source source;
     timer_t timer;
 } cprof__engine_event;
 

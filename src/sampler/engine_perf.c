@@ -70,11 +70,13 @@ static int open_event(cprof__engine_event *event, cprof__sampled *thread, enum c
     atomic_store(&driven->fd, fd);
     atomic_store(&driven->on, true);
     event->fd = fd;
+    event->index = thread->index;
+    event->source = source;
     if (ioctl(fd, PERF_EVENT_IOC_ENABLE, 0) != 0) {
         error = errno;
         atomic_store(&driven->on, false);
         atomic_store(&driven->fd, -1);
-        cprof__handler_unmap_fd(fd);
+        cprof__handler_unmap_fd(fd, thread->index, source);
         close(fd);
     }
     return error;
@@ -106,7 +108,7 @@ static bool is_lost(const cprof__engine_event *event)
 
 static void close_event(cprof__engine_event *event)
 {
-    cprof__handler_unmap_fd(event->fd);
+    cprof__handler_unmap_fd(event->fd, event->index, event->source);
     if (!is_lost(event))
         close(event->fd);
     event->engine = NULL;

@@ -52,18 +52,24 @@ void *cprof__handler_value(uint32_t index, enum cprof__source source)
     return (void *)(uintptr_t)(MAGIC << 32 | (uint64_t)source << 24 | index);
 }
 
+static uint32_t word_of(uint32_t index, enum cprof__source source)
+{
+    return (uint32_t)source << 24 | (index + 1);
+}
+
 bool cprof__handler_map_fd(int fd, uint32_t index, enum cprof__source source)
 {
     if (fd < 0 || fd >= FDS_MAX)
         return false;
-    atomic_store_explicit(&by_fd[fd], (uint32_t)source << 24 | (index + 1), memory_order_release);
+    atomic_store_explicit(&by_fd[fd], word_of(index, source), memory_order_release);
     return true;
 }
 
-void cprof__handler_unmap_fd(int fd)
+void cprof__handler_unmap_fd(int fd, uint32_t index, enum cprof__source source)
 {
+    uint32_t word = word_of(index, source);
     if (fd >= 0 && fd < FDS_MAX)
-        atomic_store_explicit(&by_fd[fd], 0, memory_order_release);
+        atomic_compare_exchange_strong(&by_fd[fd], &word, 0);
 }
 
 static cprof__sampled *find(const siginfo_t *info, enum cprof__source *source)

@@ -101,7 +101,9 @@ void *cprof__handler_value(uint32_t index, enum cprof__source source);
 
 /* Says that signals of FD belong to SOURCE of the record INDEX. Returns false where FD is too large for the table. */
 bool cprof__handler_map_fd(int fd, uint32_t index, enum cprof__source source);
-void cprof__handler_unmap_fd(int fd);
+
+/* The reverse, where they do still: the host may have closed FD, and the number become another event's. */
+void cprof__handler_unmap_fd(int fd, uint32_t index, enum cprof__source source);
 
 /* A period near PERIOD_NS, so that no loop of the program keeps step with it. Signals: safe. */
 uint64_t cprof__handler_jitter(uint64_t *random, uint64_t period_ns);
