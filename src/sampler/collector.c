@@ -178,12 +178,10 @@ static void read_losses(cprof__tracked *t, cprof_recording *recordings)
         uint64_t frame = count ? cprof__vmcode_special("[no room for the stack]") : 0;
         if (!frame)
             continue;
-        cprof__credit credit = {.thread = t, .weight_ns = ns, .count = (uint32_t)count};
+        cprof__credit credit = {.thread = t, .weight_ns = ns, .count = (uint32_t)count, .lost = true};
         credit.at_ns = atomic_load(&t->sampled.events[i].at_ns);
         credit.stack = cprof__stacks_intern(&frame, 1, 0);
         deliver(recordings, (enum cprof__source)i, &credit);
-        for (cprof_recording *r = recordings; r; r = r->next)
-            r->lost += (int)r->source == i ? (int64_t)count : 0;
     }
 }
 

@@ -113,10 +113,12 @@ void cprof__recording_credit(cprof_recording *r, const cprof__credit *credit)
         counted = place->kept_ns / r->period_ns;
     if (!counted)
         return;
-    add(r, credit->stack, credit->labels, counted < credit->count ? counted : credit->count, place->kept_ns);
+    if (counted > credit->count)
+        counted = credit->count;
+    add(r, credit->stack, credit->labels, counted, place->kept_ns);
     place->kept_ns = 0;
-    if (credit->unresolved)
-        r->unresolved += credit->count;
+    r->unresolved += credit->unresolved ? (int64_t)counted : 0;
+    r->lost += credit->lost ? (int64_t)counted : 0;
 }
 
 /* ---- Beginning and end ---- */

@@ -45,6 +45,7 @@ typedef struct cprof__credit {
     uint64_t at_ns, weight_ns;
     uint32_t count, stack, labels;
     bool unresolved; /* it lacks VM frames */
+    bool lost;       /* it lacks all frames */
 } cprof__credit;
 
 /* RECORDING begins now; its threads so far are those of THREADS. Returns: 0, CPROF_ENOMEM. */
