@@ -9,6 +9,8 @@
 #ifndef CPROF_BASE_LOCK_H
 #define CPROF_BASE_LOCK_H
 
+#include "cprof.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -45,8 +47,8 @@ void cprof__lock_give(cprof__lock *lock);
 
 /* Between these a thread uses what others lock, which a fork must find free as well: the loader's list of
  * objects, whose lock glibc does not renew in the child. No lock of ours is taken meanwhile. */
-void cprof__fork_hold_off(void);
-void cprof__fork_allow(void);
+CPROF_API void cprof__fork_hold_off(void);
+CPROF_API void cprof__fork_allow(void);
 
 /* From now on SIGNAL is held off in a thread that forks (a stream of signals can make the system call begin anew for
  * ever), and FUNCTION is called in the child, when all locks are free there. Once for the process. */

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "luavm/jitlayout.h"
 
+#include "base/lock.h"
 #include "luavm/levels.h"
 
 #include <link.h>
@@ -224,6 +225,14 @@ static int find_code(struct dl_phdr_info *info, size_t size, void *data)
     return 1;
 }
 
+static bool find_file(cprof__jit_layout *layout)
+{
+    cprof__fork_hold_off();
+    bool found = dl_iterate_phdr(find_code, layout) == 1;
+    cprof__fork_allow();
+    return found;
+}
+
 static void learn(void)
 {
     trial *t = calloc(1, sizeof *t);
@@ -232,7 +241,7 @@ static void learn(void)
         t->L = (const char *)L;
         t->global = cprof__pointer_at(t->L + CPROF__JIT_GLOBAL_AT);
         if (t->global > t->L && t->global - t->L < MAIN_BYTES_MAX && lua_cpcall(L, run_trial, t) == 0) {
-            cprof__jit.known = evaluate(t, &cprof__jit) && dl_iterate_phdr(find_code, &cprof__jit) == 1;
+            cprof__jit.known = evaluate(t, &cprof__jit) && find_file(&cprof__jit);
         }
         lua_close(L);
     }

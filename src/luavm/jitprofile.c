@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "luavm/jitprofile.h"
 
+#include "base/lock.h"
 #include "luavm/jitlayout.h"
 #include "luavm/jitsignal.h"
 #include "luavm/names.h"
@@ -38,6 +39,19 @@ extern void luaJIT_profile_stop(lua_State *L) __attribute__((weak));
 
 /* Orders changes of who holds the profiler, and of slots. */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+/* A fork finds the mutex free, and the loader's lock, which is taken under it. */
+static void take_mutex(void)
+{
+    cprof__fork_hold_off();
+    pthread_mutex_lock(&mutex);
+}
+
+static void give_mutex(void)
+{
+    pthread_mutex_unlock(&mutex);
+    cprof__fork_allow();
+}
 
 static const char *const activities[] = {
     [CPROF__JIT_DOES_INTERPRET - 1] = "interpreted",
@@ -390,9 +404,9 @@ static bool start_profiler(cprof__jit_slot *slot, lua_State *L)
 
 static bool start(cprof__jit_slot *slot, lua_State *L)
 {
-    pthread_mutex_lock(&mutex);
+    take_mutex();
     bool started = start_profiler(slot, L);
-    pthread_mutex_unlock(&mutex);
+    give_mutex();
     /* Where it cannot be had now, others need not try each time. */
     atomic_store_explicit(&slot->refused, started ? 0 : CPROF__JIT_REFUSED_REQUESTS, memory_order_relaxed);
     return started;
@@ -509,7 +523,7 @@ void cprof__jit_attach(cprof__luavm *vm, lua_State *L)
     if (!luaJIT_setmode || !cprof__jit_learn()) {
         return;
     }
-    pthread_mutex_lock(&mutex);
+    take_mutex();
     uint32_t used = atomic_load_explicit(&cprof__jit_slots_used, memory_order_relaxed), i = 0;
     while (i < used && atomic_load_explicit(&cprof__jit_slots[i].global, memory_order_relaxed)) {
         i++;
@@ -526,7 +540,7 @@ void cprof__jit_attach(cprof__luavm *vm, lua_State *L)
             atomic_store_explicit(&cprof__jit_slots_used, used + 1, memory_order_release);
         }
     }
-    pthread_mutex_unlock(&mutex);
+    give_mutex();
 }
 
 void cprof__jit_detach(cprof__luavm *vm, lua_State *L)
@@ -535,7 +549,7 @@ void cprof__jit_detach(cprof__luavm *vm, lua_State *L)
     if (!slot) {
         return;
     }
-    pthread_mutex_lock(&mutex);
+    take_mutex();
     bool holder = cprof__jit_holder(slot) == CPROF__JIT_SELF;
     if (atomic_load_explicit(&cprof__jit_profiler_state.holder, memory_order_relaxed) == slot) {
         atomic_store_explicit(&cprof__jit_profiler_state.holder, NULL, memory_order_release);
@@ -545,7 +559,7 @@ void cprof__jit_detach(cprof__luavm *vm, lua_State *L)
         atomic_store_explicit(&cprof__jit_profiler_state.record[0], global_of(L), memory_order_relaxed);
         stop_profiler(L);
     }
-    pthread_mutex_unlock(&mutex);
+    give_mutex();
     if (lua_gethook(L) == cprof__jit_hook) {
         lua_sethook(L, slot->hook, slot->hook_mask, slot->hook_count);
     }

@@ -18,10 +18,13 @@
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Of <luajit.h>. */
 void luaJIT_profile_start(lua_State *L, const char *mode, void (*callback)(void *, lua_State *, int, int),
@@ -561,6 +564,49 @@ static void test_churn(void **unused)
     cprof_snapshot_free(data);
 }
 
+/* ---- Forks ---- */
+
+#ifdef __SANITIZE_ADDRESS__
+#define FORKS 0 /* its own locks may be held in a child */
+#else
+#define FORKS 300
+#endif
+static atomic_bool forked;
+
+static void *attach_states(void *unused)
+{
+    while (!atomic_load(&forked)) {
+        lua_State *L = open_thread_state();
+        run(L, "for i = 1, 1e5 do local x = i % 7 end");
+        lua_close(L);
+    }
+    return unused;
+}
+
+/* A child finds no lock held by a thread that it does not have. */
+static void test_forks(void **unused)
+{
+    (void)unused;
+    pthread_t thread;
+    cprof_recording *recording = start_at(CPROF_CPU_HZ_MAX);
+    atomic_store(&forked, false);
+    assert_int_equal(pthread_create(&thread, NULL, attach_states, NULL), 0);
+    for (int i = 0; i < FORKS; i++) {
+        int status = -1;
+        pid_t pid = fork();
+        if (pid == 0) {
+            alarm(30); /* for one that hangs */
+            lua_close(open_thread_state());
+            _exit(0);
+        }
+        while (waitpid(pid, &status, 0) < 0) {}
+        assert_int_equal(status, 0);
+    }
+    atomic_store(&forked, true);
+    pthread_join(thread, NULL);
+    cprof_snapshot_free(stop(recording));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -579,6 +625,7 @@ int main(void)
         cmocka_unit_test_teardown(test_program_hooks, close_states),
         cmocka_unit_test_teardown(test_lost_request, close_states),
         cmocka_unit_test_teardown(test_churn, close_states),
+        cmocka_unit_test_teardown(test_forks, close_states),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
