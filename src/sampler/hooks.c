@@ -10,10 +10,13 @@
 
 #include <elf.h>
 #include <link.h>
+#include <linux/futex.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define PAGE_BYTES UINT64_C(4096)
 
@@ -50,6 +53,14 @@ static bool is_protected(const struct dl_phdr_info *info, uint64_t slot)
             return true;
     }
     return false;
+}
+
+/* Whether SLOT may be written to: the kernel adds nothing to it, as one operation, or says that it cannot. */
+static bool is_writable(uint64_t slot)
+{
+    uint32_t nobody = 0;
+    return syscall(SYS_futex, &nobody, FUTEX_WAKE_OP_PRIVATE, 0, NULL, (void *)(uintptr_t)slot,
+                   FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0)) >= 0;
 }
 
 /* Slots that the loader has made read-only after relocation are so again afterwards. */
@@ -115,16 +126,18 @@ static const cprof__hook *find_hook(const cprof__hook *hooks, const char *name)
 }
 
 /* Another thread may be loading the object this moment: it is listed before it is relocated, and what the loader adds
- * to a slot then would be added to ours. Such a slot holds nothing, or an offset in the file. */
-static bool is_relocated(const struct dl_phdr_info *info, uint64_t value)
+ * to a slot then would be added to ours. Such a slot holds nothing, or an offset in the file. Where the loader will
+ * make a page read-only and has not yet, it has more to write there: were we to make it so, it would be killed. */
+static bool is_relocated(const struct dl_phdr_info *info, uint64_t slot, uint64_t value)
 {
-    return value && (value >= info->dlpi_addr || value >= PAGE_BYTES << 20);
+    return value && (value >= info->dlpi_addr || value >= PAGE_BYTES << 20) &&
+           !(is_protected(info, slot) && is_writable(slot));
 }
 
 static void change(const struct dl_phdr_info *info, uint64_t slot, uint64_t ours)
 {
     uint64_t before = *(const volatile uint64_t *)(uintptr_t)slot;
-    if (before == ours || !is_relocated(info, before))
+    if (before == ours || !is_relocated(info, slot, before))
         return;
     if (count == room) {
         size_t grown = room ? room * 2 : 64;
