@@ -261,7 +261,7 @@ local function environment(options, output, preload, follow)
   local changes = {
     LD_PRELOAD = others and others ~= "" and preload .. ":" .. others or preload,
     CPROF_OUTPUT = output,
-    CPROF_HZ = options.hz or false,
+    CPROF_HZ = options.hz and ("%d"):format(tonumber(options.hz)) or false,
     CPROF_MODE = options.mode or false,
     CPROF_ENGINE = options.engine or false,
     CPROF_FOLLOW = not follow and "0",
