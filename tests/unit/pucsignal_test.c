@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What signals find out of PUC Lua, and the hooks that they leave, as a C host meets them.
+ * What signals find out of PUC Lua, and the hooks that they leave behind, as a C host meets them.
  * Compiled for each Lua (pucsignal_test.cmake).
  */
 #define _GNU_SOURCE
@@ -248,6 +248,58 @@ static void test_detaching_gives_hooks_back(void **state)
     }
 }
 
+/* ---- What is made meanwhile ---- */
+
+static void arm(lua_State *L)
+{
+    cprof_vm_moment moment = {.state = cprof__puc_state_of(L), .running = L};
+    assert_int_equal(cprof__puc_request(&moment, 1), 1);
+}
+
+static void label(lua_State *L, int64_t number)
+{
+    const cprof_label one = {"number", NULL, number, NULL};
+    const cprof_labels *set = NULL;
+    assert_int_equal(number ? cprof_labels_intern(&one, 1, &set) : 0, 0);
+    assert_int_equal(cprof_lua_set_labels(L, set, NULL), 0);
+}
+
+static void expect_label(lua_State *L, int64_t number)
+{
+    size_t count = 0;
+    const cprof_label *list = cprof_labels_list(cprof_lua_labels(L), &count);
+    assert_int_equal(count, number != 0);
+    assert_true(!number || list[0].num == number);
+}
+
+/* A thread that is made while its maker has our hook has it too, and its maker's labels, whoever had it last. */
+static void test_labels_of_what_is_made_meanwhile(void **state)
+{
+    (void)state;
+    if (!cprof__puc_layout_learn()->known)
+        return;
+    lua_State *L = open_state(), *makers[3], *made[3];
+    for (int i = 0; i < 3; i++) {
+        makers[i] = lua_newthread(L);
+        label(makers[i], i);
+    }
+    for (int i = 0; i < 3; i++) {
+        arm(makers[i]);
+        made[i] = lua_newthread(makers[i]);
+    }
+    label(makers[2], 7);
+    lua_State *later = lua_newthread(makers[2]);
+    for (int i = 0; i < 3; i++) {
+        expect_label(made[i], i);
+        run(made[i], "local x = 1 for i = 1, 100 do x = x + i end");
+        assert_null(lua_gethook(made[i]));
+        expect_label(made[i], i);
+    }
+    expect_label(makers[2], 7);
+    expect_label(later, 7);
+    lua_close(L);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -255,6 +307,7 @@ int main(void)
         cmocka_unit_test(test_what_ran_last_time_is_believed_only_where_it_runs),
         cmocka_unit_test(test_what_ran_last_time_may_be_in_a_hook),
         cmocka_unit_test(test_detaching_gives_hooks_back),
+        cmocka_unit_test(test_labels_of_what_is_made_meanwhile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
