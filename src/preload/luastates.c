@@ -12,6 +12,7 @@
 #include <link.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,22 +62,67 @@ static attach_function find_attach(void *handle)
     return NULL;
 }
 
+/* Lua's functions for a call that may raise: a program's allocator may refuse us what the program itself would never
+ * have asked for, and that must not end it. 5.1 and LuaJIT have cpcall, the others what follows it. */
+static struct {
+    attach_function attach; /* NULL: no state can be attached. All written once, under the lock of attach */
+    int (*cpcall)(lua_State *, attach_function, void *);
+    void (*pushcclosure)(lua_State *, attach_function, int);
+    int (*pcallk)(lua_State *, int, int, int, intptr_t, void *);
+    void (*settop)(lua_State *, int);
+} lua;
+
+static void find_calls(void *handle)
+{
+    *(void **)&lua.cpcall = dlsym(handle, "lua_cpcall");
+    *(void **)&lua.pushcclosure = dlsym(handle, "lua_pushcclosure");
+    *(void **)&lua.pcallk = dlsym(handle, "lua_pcallk");
+    *(void **)&lua.settop = dlsym(handle, "lua_settop");
+    lua.attach = (lua.cpcall || (lua.pushcclosure && lua.pcallk)) && lua.settop ? find_attach(handle) : NULL;
+}
+
+static void remark_unattached(void)
+{
+    cprof__recorder_remark("Lua is not shown: a state could not be attached");
+}
+
+static int try_attach(lua_State *L)
+{
+    if (lua.attach(L) != 0)
+        remark_unattached();
+    return 0;
+}
+
+static void attach_protected(lua_State *L)
+{
+    int failed;
+    if (lua.cpcall) {
+        failed = lua.cpcall(L, try_attach, NULL);
+    } else {
+        lua.pushcclosure(L, try_attach, 0);
+        failed = lua.pcallk(L, 0, 0, 0, 0, NULL);
+    }
+    if (failed) {
+        lua.settop(L, -2); /* the message */
+        remark_unattached();
+    }
+}
+
 static void attach(lua_State *L, void *handle)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static attach_function function; /* under LOCK */
-    static bool looked;              /* under LOCK */
+    static bool looked; /* under LOCK */
     if (attaching)
         return;
     attaching = true;
     pthread_mutex_lock(&lock);
     if (!looked)
-        function = find_attach(handle);
+        find_calls(handle);
     looked = true;
-    attach_function known = function;
+    bool known = lua.attach != NULL;
     pthread_mutex_unlock(&lock);
-    if (known && known(L) != 0)
-        cprof__recorder_remark("Lua is not shown: a state could not be attached");
+    if (known)
+        attach_protected(L);
     attaching = false;
 }
 
