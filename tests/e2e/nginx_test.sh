@@ -2,15 +2,11 @@
 # shellcheck shell=bash
 #
 # ngx_lua: loaded before nginx forks its workers, one of which records itself while requests take turns, each with
-# labels of its own and with light threads, and while the state is made anew. Left out where there is no nginx.
+# labels of its own and with light threads, and while the state is made anew.
 . "$(dirname "$0")/lib.sh"
 
 MODULES=/usr/lib/nginx/modules
 PATH=$PATH:/usr/sbin
-if ! command -v nginx >/dev/null || [ ! -f $MODULES/ngx_http_lua_module.so ]; then
-    ok "no ngx_lua here"
-    done_testing
-fi
 
 cat >"$TMP/nginx.conf" <<N
 load_module $MODULES/ndk_http_module.so;
