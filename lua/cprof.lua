@@ -69,7 +69,8 @@ cprof.labels = core.labels
 -- While it runs, the labels appear on CPU samples and on all entries and events, beside the labels from before, over
 -- which they take precedence; a label of an entry's own takes precedence over both. Afterwards, also where the function
 -- raised, the labels are as they were. They belong to the coroutine: the function may yield, and be resumed under
--- other labels; and coroutines that it creates have them as well, for as long as they live.
+-- other labels; and coroutines that it creates have them as well, for as long as they live. Where OpenResty ends a
+-- request inside (`ngx.exit`, `ngx.redirect`), the next one in the same coroutine has none of them.
 --
 -- An error keeps its value. On Lua 5.4 a message handler further out also sees the whole stack; elsewhere it sees the
 -- stack from here on.
@@ -84,8 +85,9 @@ cprof.with_labels = core.with_labels
 
 --- Gives the running coroutine labels, in the place of those it has, until it is given others.
 -- They appear on CPU samples and on all entries and events; coroutines that it creates from now on have them as well.
--- OpenResty runs one request after the other in the same coroutine: there `with_labels` is better, which takes them
--- back.
+-- OpenResty runs one request after the other in the same coroutine. What was set by one ends where the next runs other
+-- code; where it runs the same code, or leaves it by a tail call, it has those labels until it sets its own. There
+-- `with_labels` is better, which always takes them back.
 -- @function set_labels
 -- @tparam ?Labels|table set what `labels` returns, or takes; nil: no labels
 -- @treturn ?Labels the labels from before, or nil where there were none

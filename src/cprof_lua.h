@@ -44,12 +44,20 @@ CPROF_API struct cprof_vm_state *cprof_lua_state(lua_State *L);
 
 /* Gives L, a main thread or a coroutine that runs or does not, the labels SET (NULL: none) until the next call;
  * *OLD (may be NULL) gets those it had before. They appear on its CPU samples, and on entries and events added
- * while it runs. Coroutines that L creates get those that L has then. L's state must have been attached. May raise
+ * while it runs. Coroutines that L creates get those that L has then. A host that runs
+ * something else in L gives it other labels. L's state must have been attached. May raise
  * a Lua error where memory runs out. Returns: 0, CPROF_ECLOSED (it was not). */
 CPROF_API int cprof_lua_set_labels(lua_State *L, const cprof_labels *set, const cprof_labels **old);
 
 /* The labels of L; NULL where it has none. May raise a Lua error where L's stack cannot grow. */
 CPROF_API const cprof_labels *cprof_lua_labels(lua_State *L);
+
+/* What with_labels of the Lua module needs: what L's labels are before (to give back; not for another thread), giving
+ * that back, and in 5.1 a mark in its frame, without which the labels are from before L began anew. The mark is the
+ * first result of the C function that runs, which a Lua function keeps in a local variable. */
+double cprof__lua_labels_keep(lua_State *L);
+void cprof__lua_labels_give_back(lua_State *L, double kept);
+void cprof__lua_labels_push_mark(lua_State *L);
 
 /* Opens the module `cprof.core` (lua_CFunction): pushes its table. For package.preload in hosts that link
  * statically. */

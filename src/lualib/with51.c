@@ -3,13 +3,14 @@
  * with_labels for Lua 5.1 and LuaJIT, in Lua, so that LuaJIT can yield across its pcall. Lua 5.1 cannot; but
  * where some C function lies further out in the coroutine, no yield is possible anyway, so pcall does no harm;
  * and where none does, nobody in the coroutine can catch an error, which then ends the coroutine and its labels
- * with it, so a plain call is enough.
+ * with it, so a plain call is enough. On LuaJIT a coroutine can also be abandoned and begin anew, which nothing is
+ * told: then the mark is gone.
  */
 #include "lualib/lib.h"
 
 static const char source[] = "local enter, leave, pcall = ...\n"
                              "return function(set, fn, ...)\n"
-                             "  local old, caught = enter(set, fn)\n"
+                             "  local mark, old, caught = enter(set, fn)\n"
                              "  if caught then return leave(old, pcall(fn, ...)) end\n"
                              "  return leave(old, true, fn(...))\n"
                              "end\n";
@@ -33,10 +34,11 @@ static bool may_be_caught(lua_State *L)
     return caught;
 }
 
-/* enter(set, fn): gives the labels their place. Returns: those from before, and whether to catch errors. */
+/* enter(set, fn): gives the labels their place. Returns: a mark, those from before, and whether to catch errors. */
 static int enter(lua_State *L)
 {
     const cprof_labels *old;
+    double kept = cprof__lua_labels_keep(L);
     int arg;
     const char *wrong = cprof__labels_enter(L, &old, &arg);
     if (wrong) {
@@ -45,15 +47,16 @@ static int enter(lua_State *L)
         lua_concat(L, 2);
         return lua_error(L);
     }
-    lua_pushlightuserdata(L, (void *)old);
+    cprof__lua_labels_push_mark(L);
+    lua_pushnumber(L, kept);
     lua_pushboolean(L, may_be_caught(L));
-    return 2;
+    return 3;
 }
 
 /* leave(old, good, …): gives the labels back. Returns what follows, or raises it. */
 static int leave(lua_State *L)
 {
-    cprof_lua_set_labels(L, lua_touserdata(L, 1), NULL);
+    cprof__lua_labels_give_back(L, lua_tonumber(L, 1));
     return lua_toboolean(L, 2) ? lua_gettop(L) - 2 : lua_error(L);
 }
 

@@ -5,6 +5,7 @@
 #include "luavm/labels.h"
 
 #include "base/error.h"
+#include "luavm/jitreset.h"
 #include "luavm/labelsjit.h"
 #include "luavm/pucsignal.h"
 #include "luavm/threads.h"
@@ -31,18 +32,39 @@ static void write_count(cprof__luavm *vm, lua_State *L, uint32_t number)
 
 /* ---- The table ---- */
 
-static uint32_t look_up(const cprof__luavm *vm, lua_State *L)
+static cprof__labels_record look_up(const cprof__luavm *vm, lua_State *L)
 {
-    if (!cprof__lua_room(L, 3)) {
-        return CPROF__LUA_LABELS_UNTOLD;
-    }
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->labels_ref);
     lua_pushthread(L);
     lua_rawget(L, -2);
-    uint32_t number =
-        lua_type(L, -1) == LUA_TNUMBER ? (uint32_t)lua_tonumber(L, -1) : CPROF__LUA_LABELS_UNTOLD;
+    lua_Number record = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : CPROF__LABELS_NO_RECORD;
     lua_pop(L, 2);
-    return number;
+    return record;
+}
+
+/* Raises nothing where L has a record, or RECORD is none. */
+static void put(const cprof__luavm *vm, lua_State *L, cprof__labels_record record)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->labels_ref);
+    lua_pushthread(L);
+    if (record == CPROF__LABELS_NO_RECORD) {
+        lua_pushnil(L);
+    } else {
+        lua_pushnumber(L, record);
+    }
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+}
+
+/* What was set for L, and is not from before L began anew. */
+static cprof__labels_record record_of(const cprof__luavm *vm, lua_State *L)
+{
+    cprof__labels_record record = look_up(vm, L);
+    if (record > 0 && cprof__labels_began_anew(vm, L, record)) {
+        record = CPROF__LABELS_NO_RECORD;
+        put(vm, L, record);
+    }
+    return record;
 }
 
 static void begin(cprof__luavm *vm, lua_State *L)
@@ -61,12 +83,13 @@ static void begin(cprof__luavm *vm, lua_State *L)
 static uint32_t told(cprof__luavm *vm, lua_State *L)
 {
     if (vm->is_jit) {
-        return look_up(vm, L);
+        return cprof__lua_room(L, 4) ? cprof__labels_record_number(record_of(vm, L))
+                                     : CPROF__LUA_LABELS_UNTOLD;
     }
     cprof__armed host = cprof__puc_host_hook(L);
     uint32_t number = cprof__lua_labels_decode(host.mask, host.count);
-    if (number == CPROF__LUA_LABELS_UNTOLD) {
-        number = look_up(vm, L);
+    if (number == CPROF__LUA_LABELS_UNTOLD && cprof__lua_room(L, 3)) {
+        number = cprof__labels_record_number(look_up(vm, L));
     }
     /* Had its creator had labels, they would be there. */
     return number == CPROF__LUA_LABELS_UNTOLD && !(host.mask & LUA_MASKCOUNT) ? 0 : number;
@@ -90,6 +113,16 @@ uint32_t cprof__lua_labels_of(cprof__luavm *vm, lua_State *L)
     return number == CPROF__LUA_LABELS_UNTOLD ? 0 : number;
 }
 
+static void set_record(cprof__luavm *vm, lua_State *L, cprof__labels_record record)
+{
+    put(vm, L, record);
+    if (!vm->is_jit) {
+        cprof__puc_hold_off(vm);
+        write_count(vm, L, cprof__labels_record_number(record));
+        cprof__puc_allow(vm, L);
+    }
+}
+
 void cprof__lua_labels_set(cprof__luavm *vm, lua_State *L, uint32_t number)
 {
     if (!vm->labels_ref) {
@@ -101,16 +134,8 @@ void cprof__lua_labels_set(cprof__luavm *vm, lua_State *L, uint32_t number)
     if (vm->is_jit && vm->state && !vm->unwrap_ref) {
         cprof__lua_wrap_creation(vm, L);
     }
-    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->labels_ref);
-    lua_pushthread(L);
-    lua_pushnumber(L, (lua_Number)number);
-    lua_rawset(L, -3);
-    lua_pop(L, 1);
-    if (!vm->is_jit) {
-        cprof__puc_hold_off(vm);
-        write_count(vm, L, number);
-        cprof__puc_allow(vm, L);
-    }
+    cprof__labels_record old = vm->is_jit ? record_of(vm, L) : CPROF__LABELS_NO_RECORD;
+    set_record(vm, L, cprof__labels_record_make(number, cprof__labels_depend(vm, L, old)));
 }
 
 const cprof_labels *cprof__lua_labels(void *state, void *running)
@@ -143,3 +168,43 @@ int cprof_lua_set_labels(lua_State *L, const cprof_labels *set, const cprof_labe
     }
     return 0;
 }
+
+/* ---- For with_labels ---- */
+
+double cprof__lua_labels_keep(lua_State *L)
+{
+    luaL_checkstack(L, 5, "cprof");
+    cprof__luavm *vm = cprof__luavm_of(L);
+    if (vm && vm->is_jit && vm->labels_ref) {
+        return record_of(vm, L);
+    }
+    return vm && !vm->is_jit ? (double)cprof__lua_labels_of(vm, L) : CPROF__LABELS_NO_RECORD;
+}
+
+void cprof__lua_labels_give_back(lua_State *L, double kept)
+{
+    luaL_checkstack(L, 5, "cprof");
+    cprof__luavm *vm = cprof__luavm_of(L);
+    if (vm && vm->labels_ref) {
+        set_record(vm, L, kept);
+    }
+}
+
+#if LUA_VERSION_NUM == 501
+
+void cprof__lua_labels_push_mark(lua_State *L)
+{
+    luaL_checkstack(L, 5, "cprof");
+    cprof__luavm *vm = cprof__luavm_of(L);
+    if (!vm || !vm->is_jit || !vm->labels_ref) {
+        lua_pushnil(L);
+        return;
+    }
+    uint32_t number = cprof__labels_record_number(look_up(vm, L));
+    uint64_t mark = cprof__labels_push_mark(vm, L);
+    if (mark != CPROF__LABELS_ON_NOTHING) {
+        put(vm, L, cprof__labels_record_make(number, mark));
+    }
+}
+
+#endif

@@ -8,9 +8,9 @@
  * are negative, so that debug.sethook(debug.gethook()) of a host with another hook keeps them.
  *
  * A hook of the host's with a count takes that place. So a table in the registry, with weak keys, holds what was
- * set for a thread as well; it also serves LuaJIT, whose hooks are not a thread's. A thread without either, which
- * was created under such a hook, or on LuaJIT by a coroutine.create that was cached before the first labels were
- * set (labelsjit.c), has the labels of the thread that resumed it.
+ * set for a thread as well; it also serves LuaJIT, whose hooks are not a thread's, and whose threads may begin anew
+ * (jitreset.h). A thread without either, which was created under such a hook, or on LuaJIT by a coroutine.create that
+ * was cached before the first labels were set (labelsjit.c), has the labels of the thread that resumed it.
  *
  * Threads: the one that runs the state. Signals: unsafe but for _decode.
  */

@@ -61,7 +61,8 @@ typedef struct cprof__luavm {
     struct cprof__puc *puc;             /* pucsignal.h; NULL: no memory, or not PUC Lua */
     lua_State *walked;                  /* the innermost thread that the last walk found, or NULL */
     int labels_ref;                     /* registry: labels of threads (labels.h); 0: none were set yet */
-    int unwrap_ref;                     /* registry: puts back what labelsjit.c wrapped; 0: nothing is */
+    int outermost_ref; /* registry: outermost functions of threads (jitreset.h), 0: no table */
+    int unwrap_ref;    /* registry: puts back what labelsjit.c wrapped; 0: nothing is */
     bool is_jit;
 } cprof__luavm;
 

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # ngx_lua: loaded before nginx forks its workers, one of which records itself while requests take turns, each with
-# labels of its own and with light threads, and while the state is made anew.
+# labels of its own and with light threads, while requests end under labels, and while the state is made anew.
 . "$(dirname "$0")/lib.sh"
 
 MODULES=/usr/lib/nginx/modules
@@ -38,6 +38,10 @@ http {
             end
             return sum
         end
+        function unlabelled()
+            local sum = spin(0.01)
+            return sum
+        end
         spin(0.1)
     }
     init_worker_by_lua_block {
@@ -63,6 +67,47 @@ http {
                 end
                 ngx.say(cprof.with_labels({ route = ngx.var.uri }, handle))
             }
+        }
+        location /exit {
+            content_by_lua_block {
+                cprof.with_labels({ ended = "exit" }, function()
+                    cprof.with_labels({ inner = 1 }, spin, 0.01)
+                    ngx.sleep(0.01)
+                    spin(0.01)
+                    ngx.exit(204)
+                end)
+            }
+        }
+        location /redirect {
+            content_by_lua_block {
+                cprof.with_labels({ ended = "redirect" }, function()
+                    spin(0.02)
+                    ngx.redirect("/unlabelled")
+                end)
+            }
+        }
+        location /left {
+            content_by_lua_block {
+                cprof.set_labels { ended = "left" }
+                return (function()
+                    ngx.sleep(0.01)
+                    spin(0.02)
+                end)()
+            }
+        }
+        location /either {
+            content_by_lua_block {
+                if ngx.var.arg_exit then
+                    cprof.with_labels({ ended = "either" }, function()
+                        spin(0.02)
+                        ngx.exit(204)
+                    end)
+                end
+                unlabelled()
+            }
+        }
+        location /unlabelled {
+            content_by_lua_block { unlabelled() }
         }
     }
 }
@@ -92,6 +137,11 @@ for _ in $(seq 100); do
 done
 for _ in 1 2 3 4 5; do
     all /a /b /a /b
+done
+for uri in /exit /redirect /left '/either?exit=1' /either; do
+    for asked in "$uri" /unlabelled /unlabelled; do
+        ask "$asked" >>out
+    done
 done
 kill -HUP "$(<nginx.pid)"
 for _ in $(seq 100); do
@@ -125,6 +175,12 @@ else
     not_ok "labels stay with their requests, across yields and in light threads" \
         "/a: $a%, /b: $b%"$'\n'"$(pprof -tags "$first" 2>/dev/null)"
 fi
+for ended in exit redirect left either; do
+    like "what a request that ends so takes is labelled: $ended" \
+        "$(pprof -top "-tagfocus=ended=^$ended\$" "$first" 2>/dev/null)" ' spin$'
+done
+like "later requests in the same coroutines are there" "$(pprof -top -cum "$first" 2>/dev/null)" ' unlabelled$'
+unlike "and have none of these labels" "$(pprof -top -cum -tagfocus=ended "$first" 2>/dev/null)" ' unlabelled$'
 like "the Lua function is shown" "$(pprof -top "$first" 2>/dev/null)" ' spin$'
 like "under ngx_lua's own" "$(pprof -top -cum "$first" 2>/dev/null)" ' ngx_http_lua_run_thread$'
 done_testing

@@ -153,6 +153,106 @@ static void test_host_sets(void **unused)
     lua_close(L);
 }
 
+/* ---- Threads that a host uses again, as ngx_lua does for each request ---- */
+
+#if LUA_VERSION_NUM == 501
+extern void lua_resetthread(lua_State *L, lua_State *thread) __attribute__((weak)); /* OpenResty's LuaJIT */
+#endif
+
+/* Whatever THREAD was about ends here, in the middle of a call where Lua allows it. */
+static void reset(lua_State *L, lua_State *thread)
+{
+#if LUA_VERSION_NUM == 501
+    if (lua_resetthread) {
+        lua_resetthread(L, thread);
+        return;
+    }
+#elif LUA_VERSION_NUM == 504
+    lua_resetthread(thread);
+    lua_settop(thread, 0);
+    return;
+#endif
+    while (lua_status(thread) == LUA_YIELD)
+        assert_true(resume(thread, L, 0) <= LUA_YIELD);
+    lua_settop(thread, 0);
+}
+
+static const char *begin(lua_State *L, lua_State *thread, const char *code)
+{
+    assert_int_equal(luaL_loadstring(thread, code), 0);
+    int status = resume(thread, L, 0);
+    if (status > LUA_YIELD)
+        fail_msg("%s", lua_tostring(thread, -1));
+    return lua_gettop(thread) ? lua_tostring(thread, -1) : NULL;
+}
+
+#define ABANDONED                                                                                            \
+    "cprof.with_labels({a = 1}, function()"                                                                  \
+    "  cprof.with_labels({b = 2}, here)"                                                                     \
+    "  coroutine.yield(cprof.with_labels({c = 3}, function(...)"                                             \
+    "    coroutine.yield(here()) cprof.set_labels {d = 4} return here() end)) coroutine.yield() end)"
+
+static void test_abandoned(void **unused)
+{
+    (void)unused;
+    lua_State *L = open_attached(), *thread = lua_newthread(L);
+    static const char *const after[] = {
+        "return here()",
+        "return (function(...) return here() end)(1, 2, 3)",
+        "return cprof.with_labels({e = 5}, here)",
+        "coroutine.yield() return cprof.with_labels({e = 5}, function() return here() end)",
+        "cprof.with_labels({e = 5}, here) return here()",
+        "return cprof.with_labels({}, function() return here() end)",
+    };
+    static const char *const wanted[] = {"", "", "e=5", "e=5", "", ""};
+    for (int deep = 0; deep < 2; deep++)
+        for (size_t i = 0; i < sizeof after / sizeof *after; i++) {
+            assert_string_equal(begin(L, thread, ABANDONED), "a=1 c=3");
+            if (deep) {
+                assert_int_equal(resume(thread, L, 0), LUA_YIELD);
+                assert_string_equal(lua_tostring(thread, -1), "d=4");
+            }
+            reset(L, thread);
+            begin(L, thread, after[i]);
+            if (lua_status(thread) == LUA_YIELD)
+                assert_int_equal(resume(thread, L, 0), 0);
+            assert_string_equal(lua_tostring(thread, -1), wanted[i]);
+            reset(L, thread);
+        }
+    lua_close(L);
+}
+
+/* What set_labels left is the host's to take back, but where LuaJIT tells that another chunk began. */
+static void test_left(void **unused)
+{
+    (void)unused;
+    lua_State *L = open_attached(), *thread = lua_newthread(L);
+    static const char *const leaving[] = {
+        "cprof.set_labels {a = 1} return here()",
+        "cprof.set_labels {a = 1} return (function() coroutine.yield(here()) end)()",
+        "local function f() cprof.set_labels {a = 1} end f() collectgarbage() coroutine.yield(here())",
+        "cprof.with_labels({b = 2}, function() end) cprof.set_labels {a = 1}"
+        "return cprof.with_labels({}, function() return here() end)",
+    };
+    for (size_t i = 0; i < sizeof leaving / sizeof *leaving; i++) {
+        assert_string_equal(begin(L, thread, leaving[i]), "a=1");
+        reset(L, thread);
+        lua_gc(L, LUA_GCCOLLECT, 0);
+        if (!cprof__luavm_of(L)->is_jit)
+            assert_int_equal(cprof_lua_set_labels(thread, NULL, NULL), 0);
+        assert_string_equal(begin(L, thread, "local seen = here() return seen"), "");
+        reset(L, thread);
+    }
+    /* Those of the host's stay for what it runs next. */
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(cprof_lua_set_labels(thread, set_of("host", i), NULL), 0);
+        assert_string_equal(begin(L, thread, "return (function() return here() end)()"),
+                            i ? "host=1" : "host=0");
+        reset(L, thread);
+    }
+    lua_close(L);
+}
+
 /* ---- The life of a state ---- */
 
 static void test_not_attached(void **unused)
@@ -334,6 +434,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_native_entries), cmocka_unit_test(test_host_sets),
+        cmocka_unit_test(test_abandoned),      cmocka_unit_test(test_left),
         cmocka_unit_test(test_not_attached),   cmocka_unit_test(test_detached),
         cmocka_unit_test(test_closing),        cmocka_unit_test(test_no_allocation),
         cmocka_unit_test(test_sampler_hook),   cmocka_unit_test(test_decode),
