@@ -85,6 +85,7 @@ cprof.with_labels = core.with_labels
 
 --- Gives the running coroutine labels, in the place of those it has, until it is given others.
 -- They appear on CPU samples and on all entries and events; coroutines that it creates from now on have them as well.
+-- On LuaJIT a coroutine that was created before the first labels, or by a C host, has those of the one that resumes it.
 -- OpenResty runs one request after the other in the same coroutine. What was set by one ends where the next runs other
 -- code; where it runs the same code, or leaves it by a tail call, it has those labels until it sets its own. There
 -- `with_labels` is better, which always takes them back.

@@ -9,8 +9,8 @@
  *
  * A hook of the host's with a count takes that place. So a table in the registry, with weak keys, holds what was
  * set for a thread as well; it also serves LuaJIT, whose hooks are not a thread's, and whose threads may begin anew
- * (jitreset.h). A thread without either, which was created under such a hook, or on LuaJIT by a coroutine.create that
- * was cached before the first labels were set (labelsjit.c), has the labels of the thread that resumed it.
+ * (jitreset.h). A thread without either, which was created under such a hook, or on LuaJIT before the state's
+ * first labels were set or by a host (labelsjit.c sees to the others), has the labels of the thread that resumed it.
  *
  * Threads: the one that runs the state. Signals: unsafe but for _decode.
  */

@@ -38,6 +38,14 @@ typedef struct cprof__lua_place {
     uint32_t flags;
 } cprof__lua_place;
 
+/* A C function that creates coroutines, and comes by way of ours (labelsjit.c). */
+typedef struct cprof__creator {
+    lua_CFunction original;
+    int ref; /* registry: the function; 0: none */
+} cprof__creator;
+
+#define CPROF__CREATORS 7
+
 typedef struct cprof__luavm {
     cprof_vm_state *state; /* NULL: not attached */
     lua_State *main;       /* NULL: not known yet (5.1 and LuaJIT, attached by a coroutine) */
@@ -63,7 +71,9 @@ typedef struct cprof__luavm {
     int labels_ref;                     /* registry: labels of threads (labels.h); 0: none were set yet */
     int outermost_ref; /* registry: outermost functions of threads (jitreset.h), 0: no table */
     int unwrap_ref;    /* registry: puts back what labelsjit.c wrapped; 0: nothing is */
+    int adopting_ref;  /* registry: what makes a function that adopts labels (labelsjit.c) */
     bool is_jit;
+    cprof__creator creators[CPROF__CREATORS];
 } cprof__luavm;
 
 /* Names are cut where they are longer than this, with their 0. */

@@ -28,6 +28,7 @@ http {
     lua_package_cpath '$BUILD/lib/lua/5.1/?.so;;';
     init_by_lua_block {
         cprof = require "cprof"
+        spawn, create = ngx.thread.spawn, coroutine.create -- as modules cache them
         master = assert(cprof.start_cpu_profile { hz = 1000, output = "$TMP/master.pb.gz" })
         function spin(seconds)
             local sum, clock = 0, os.clock() + seconds
@@ -57,12 +58,17 @@ http {
                     spin(0.01)
                     ngx.sleep(0.02)
                     spin(0.01)
-                    local thread = ngx.thread.spawn(function()
+                    local thread = spawn(function()
                         spin(0.01)
                         ngx.sleep(0.02)
                         spin(0.01)
                     end)
                     ngx.thread.wait(thread)
+                    coroutine.resume(create(function()
+                        spin(0.01)
+                        ngx.sleep(0.01)
+                        spin(0.01)
+                    end))
                     return "handled"
                 end
                 ngx.say(cprof.with_labels({ route = ngx.var.uri }, handle))

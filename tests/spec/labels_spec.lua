@@ -4,7 +4,7 @@
 
 local cprof = require "cprof"
 
-local yield, create, resume = coroutine.yield, coroutine.create, coroutine.resume
+local yield, create, wrap, resume = coroutine.yield, coroutine.create, coroutine.wrap, coroutine.resume
 
 local is_jit = type(rawget(_G, "jit")) == "table"
 
@@ -329,13 +329,26 @@ describe("a coroutine's labels", function()
     assert.are.same({ "b=2", "b=2 c=3" }, { inner() })
   end)
 
-  it("are the resumer's where nobody saw it created", function()
-    if not is_jit then
-      return
+  it("are inherited also through functions that were cached before the first labels", function()
+    local co, wrapped
+    cprof.with_labels({ creator = 1 }, function()
+      co, wrapped = create(function() return now() end), wrap(function() return now() end)
+    end)
+    cprof.set_labels { resumer = 1 }
+    assert.are.equal("creator=1", go(co))
+    assert.are.equal("creator=1", wrapped())
+    for i = 1, 300 do -- compiled, too
+      cprof.set_labels { i = i }
+      local inner, message = create(function(x) return now() .. x end)
+      cprof.set_labels { resumer = 1 }
+      assert.is_nil(message)
+      assert.are.equal("i=" .. i .. "!", go(inner, "!"))
     end
+  end)
+
+  it("leave the functions of coroutines as they are", function()
     cprof.set_labels { a = 1 }
-    local cached = create -- from before the first labels
-    assert.are.equal("a=1", go(cached(function() return now() end)))
+    assert.is_true(rawequal(create, coroutine.create) and rawequal(wrap, coroutine.wrap))
   end)
 
   it("are set for it alone", function()

@@ -153,6 +153,56 @@ static void test_host_sets(void **unused)
     lua_close(L);
 }
 
+/* ---- Coroutines ---- */
+
+/* Whoever cached the functions before cprof was loaded creates coroutines that inherit. */
+static void test_cached(void **unused)
+{
+    (void)unused;
+    lua_State *L = open_state();
+    run(L, "local create, wrap, resume = coroutine.create, coroutine.wrap, coroutine.resume "
+           "function check(cprof)"
+           "  local co, wrapped "
+           "  cprof.with_labels({creator = 1}, function()"
+           "    co, wrapped = create(function() return here() end), wrap(function() return here() end) end)"
+           "  cprof.with_labels({resumer = 1}, function()"
+           "    assert(select(2, resume(co)) == 'creator=1' and wrapped() == 'creator=1') end)"
+           "  local ok, message = pcall(create, 1) assert(not ok and message:find(\"bad argument #1 to '\"), "
+           "message)"
+           "  assert(coroutine.create == create and coroutine.wrap == wrap) "
+           "end");
+    lua_pushcfunction(L, luaopen_cprof_core);
+    lua_call(L, 0, 1);
+    lua_setglobal(L, "cprof");
+    run(L, "check(cprof) for i = 1, 200 do check(cprof) end");
+    assert_int_equal(cprof_lua_detach(L), 0);
+    run(L, "assert(coroutine.resume(coroutine.create(function() return 1 end)))");
+    assert_int_equal(cprof_lua_attach(L), 0);
+    run(L, "check(cprof)");
+    lua_close(L);
+}
+
+/* A library's function in Lua in the place of coroutine.create, and one of C that is nobody's (as in ngx_lua). */
+static void test_replaced(void **unused)
+{
+    (void)unused;
+    lua_State *L = open_attached();
+    run(L, "local create = coroutine.create "
+           "coroutine._create, coroutine.create = create, function(...) return create(...) end "
+           "local replaced, co = coroutine.create "
+           "cprof.with_labels({creator = 1}, function() co = replaced(function() return here() end) end)"
+           "assert(select(2, coroutine.resume(co)) == 'creator=1' and coroutine.create == replaced)");
+    lua_close(L);
+    L = open_attached();
+    run(L,
+        "local wrap = coroutine.wrap "
+        "coroutine.create = function(f) return wrap(f) end "
+        "local co "
+        "cprof.with_labels({creator = 1}, function() co = coroutine.create(function() return here() end) end)"
+        "assert(co() == 'creator=1')");
+    lua_close(L);
+}
+
 /* ---- Threads that a host uses again, as ngx_lua does for each request ---- */
 
 #if LUA_VERSION_NUM == 501
@@ -434,6 +484,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_native_entries), cmocka_unit_test(test_host_sets),
+        cmocka_unit_test(test_cached),         cmocka_unit_test(test_replaced),
         cmocka_unit_test(test_abandoned),      cmocka_unit_test(test_left),
         cmocka_unit_test(test_not_attached),   cmocka_unit_test(test_detached),
         cmocka_unit_test(test_closing),        cmocka_unit_test(test_no_allocation),
