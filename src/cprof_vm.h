@@ -137,6 +137,14 @@ typedef struct cprof_vm {
     const void *const *entry_points;
     size_t entry_point_count;
 
+    /* Where entry points leave by a jump into the interpreter, which is then all of the VM that the native stack shows:
+     * where that starts. It is an entry point itself. NULL: they do not, or that is not known. */
+    const void *interpreter;
+
+    /* With INTERPRETER: the file that holds the VM, and nothing else. Functions there between two entry points, going
+     * outward, are the VM's own too (a collector that calls a finalizer). 0, 0: not known. */
+    uint64_t code_low, code_high;
+
     /* Writes the frames that run in STATE on the calling thread, leaf first, threads that were resumed by one
      * another joined, at most FRAMES_MAX. RUNNING is the VM thread that is known to run (a lua_State), or
      * NULL: then find it, with the help of NATIVE; where nothing of STATE runs on this native stack, write

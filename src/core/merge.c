@@ -25,6 +25,34 @@ static void push_native(cprof__merged *merged, const cprof_vm_native *native, si
         cprof__merge_push(merged, native->pcs[from]);
 }
 
+/* Whether the VM ends behind the function at START. The interpreter may have been entered again, by what the VM itself
+ * did (a finalizer that the collector called): where the VM's own functions are not known, the API tells. */
+static bool is_border(const cprof__entry_set *api, uint64_t start)
+{
+    return cprof__entry_set_has(api, start) && (start != api->interpreter || api->own_high);
+}
+
+/* Of the VM's own, or compiled by it. */
+static bool is_own(const cprof__entry_set *api, uint64_t start)
+{
+    return api->own_high && (!start || (start >= api->own_low && start < api->own_high));
+}
+
+/* The first place outside the VM, which has a border at FROM: behind those that called it, also by way of the VM's own
+ * functions. */
+static size_t leave_border(const cprof_vm_native *native, size_t from, size_t limit,
+                           const cprof__entry_set *api)
+{
+    size_t place = from, next = from;
+    while (next < limit && cprof__entry_set_has(api, native->starts[next])) {
+        place = ++next;
+        while (next < limit && !cprof__entry_set_has(api, native->starts[next]) &&
+               is_own(api, native->starts[next]))
+            next++;
+    }
+    return place;
+}
+
 /* The first place from FROM on, before LIMIT, that lies outside the VM: behind the first API function and
  * those that called it. Where an API function left by a tail call into the VM's interpreter (LuaJIT's
  * lua_call does), the interpreter itself, which called the function before FROM, is the last that is the
@@ -39,14 +67,12 @@ static size_t leave_vm(const cprof_vm_native *native, size_t from, size_t limit,
     while (compiled && place < limit && !native->starts[place])
         place++;
     place = from = compiled ? place : from;
-    for (; place < limit && !cprof__entry_set_has(api, native->starts[place]); place++)
+    for (; place < limit && !is_border(api, native->starts[place]); place++)
         if (native->starts[place] && native->starts[place] == native->starts[from])
             interpreter = place + 1;
     if (place == limit)
         return interpreter;
-    while (place < limit && cprof__entry_set_has(api, native->starts[place]))
-        place++;
-    return place;
+    return leave_border(native, place, limit, api);
 }
 
 /* The first place from FROM on where native code was called by the VM without a call of its own (LuaJIT's

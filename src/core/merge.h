@@ -26,10 +26,13 @@ typedef struct cprof__merged {
     bool cut;
 } cprof__merged;
 
-/* The API functions of a VM, as an open-addressing set of addresses. */
+/* The API functions of a VM, and its interpreter where that is known to be one, as an open-addressing set of
+ * addresses. */
 typedef struct cprof__entry_set {
     uint64_t *slots; /* 0: free */
     uint32_t mask;
+    uint64_t interpreter;       /* 0: not known, or none that matters */
+    uint64_t own_low, own_high; /* the file that holds the VM and nothing else; 0, 0: not known */
 } cprof__entry_set;
 
 static inline bool cprof__entry_set_has(const cprof__entry_set *set, uint64_t start)

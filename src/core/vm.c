@@ -46,22 +46,29 @@ const cprof__vm_kind *cprof__vm_kind_of_api(uint64_t start)
     return kind;
 }
 
+static void add_api(cprof__entry_set *set, uint64_t start)
+{
+    uint32_t i = (uint32_t)(start >> 4) & set->mask;
+    while (set->slots[i] && set->slots[i] != start)
+        i = (i + 1) & set->mask;
+    set->slots[i] = start;
+}
+
 static int fill_api(cprof__entry_set *set, const cprof_vm *vm)
 {
     uint32_t slots = 16;
-    while (slots < vm->entry_point_count * 2)
+    while (slots < (vm->entry_point_count + 1) * 2)
         slots *= 2;
     set->slots = cprof__calloc(slots, sizeof *set->slots);
     if (!set->slots)
         return cprof__fail_memory();
     set->mask = slots - 1;
-    for (size_t i = 0; i < vm->entry_point_count; i++) {
-        uint64_t start = (uint64_t)(uintptr_t)vm->entry_points[i];
-        uint32_t j = (uint32_t)(start >> 4) & set->mask;
-        while (set->slots[j] && set->slots[j] != start)
-            j = (j + 1) & set->mask;
-        set->slots[j] = start;
-    }
+    for (size_t i = 0; i < vm->entry_point_count; i++)
+        add_api(set, (uint64_t)(uintptr_t)vm->entry_points[i]);
+    set->interpreter = (uint64_t)(uintptr_t)vm->interpreter;
+    set->own_low = vm->code_low;
+    set->own_high = vm->code_high;
+    add_api(set, set->interpreter);
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "luavm/jitlayout.h"
 
 #include "base/lock.h"
+#include "cprof_vm.h"
 #include "luavm/levels.h"
 
 #include <link.h>
@@ -26,6 +27,9 @@ cprof__jit_layout cprof__jit;
 #define STATE_FROM 64
 #define STATE_UP_TO 128
 
+/* Of the stack of a C function that Lua called: our own, and the interpreter's. */
+#define PROBED_FRAMES 4
+
 /* Which offsets, in units of 1 to 8 bytes, still fit all that was seen. */
 typedef struct candidates {
     unsigned char out[SEARCHED_BYTES];
@@ -40,7 +44,7 @@ typedef struct trial {
     int interpreter_seen, collector_seen, probes;
     bool wrong;
     uint32_t cframe;
-    uint64_t interpreter;
+    uint64_t interpreter, interpreter_start;
     candidates vmstate, running, hook_mask, hook_left;
 } trial;
 
@@ -103,6 +107,19 @@ static void find_cframe(trial *t, const char *L, uint64_t frame)
     t->cframe = found;
 }
 
+/* The start of the interpreter's function, which called our caller; 0: not known. */
+static uint64_t find_interpreter(const trial *t)
+{
+    uint64_t pcs[PROBED_FRAMES], starts[PROBED_FRAMES];
+    size_t count = cprof_vm_native_stack(pcs, starts, PROBED_FRAMES);
+    for (size_t i = 0; i < count; i++) {
+        if (pcs[i] == t->interpreter) {
+            return starts[i];
+        }
+    }
+    return 0;
+}
+
 /* A C function that Lua calls. */
 static int probe(lua_State *L)
 {
@@ -116,6 +133,8 @@ static int probe(lua_State *L)
     /* Our frame pointer points at the caller's, above which is the return address. */
     find_cframe(t, state, (uint64_t)(uintptr_t)__builtin_frame_address(0) + 16);
     t->interpreter = (uint64_t)(uintptr_t)__builtin_return_address(0) - 1;
+    uint64_t start = find_interpreter(t);
+    t->interpreter_start = t->probes == 1 || t->interpreter_start == start ? start : 0;
     want(&t->running, t->global, 8, (uint64_t)(uintptr_t)L);
     want_vmstate(t, CPROF__JIT_C);
     if (cprof__pointer_at(state + CPROF__JIT_GLOBAL_AT) != t->global || stack >= base || base > max) {
@@ -200,6 +219,7 @@ static bool evaluate(const trial *t, cprof__jit_layout *layout)
     layout->hook_left = left;
     layout->main = (uint32_t)(t->global - t->L);
     layout->interpreter = t->interpreter;
+    layout->interpreter_start = t->interpreter_start;
     /* Nothing is compiled in the trial. */
     return cprof__word_at(t->global + layout->jit_base) == 0;
 }
@@ -222,6 +242,7 @@ static int find_code(struct dl_phdr_info *info, size_t size, void *data)
     }
     layout->code_low = low;
     layout->code_high = high;
+    layout->in_library = info->dlpi_name && *info->dlpi_name;
     return 1;
 }
 

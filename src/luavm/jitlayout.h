@@ -53,7 +53,9 @@ typedef struct cprof__jit_layout {
     uint32_t hook_left;           /* 32 bits: how many instructions are left until the hook is called */
     uint32_t main;                /* how far before the global state the main thread lies */
     uint64_t interpreter;         /* a pc in the interpreter, in a call that it makes */
+    uint64_t interpreter_start;   /* where the function around it starts; 0: that is not known */
     uint64_t code_low, code_high; /* the file that holds LuaJIT */
+    bool in_library;              /* that is not the program, with a host's functions in it */
 } cprof__jit_layout;
 
 extern cprof__jit_layout cprof__jit;

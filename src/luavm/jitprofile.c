@@ -497,6 +497,11 @@ static const cprof_vm *make_vm(void)
     vm.prepare = prepare;
     vm.ended = ended;
     vm.activities = activities;
+    if (cprof__jit_learn()) {
+        vm.interpreter = (const void *)(uintptr_t)cprof__jit.interpreter_start;
+        vm.code_low = cprof__jit.in_library ? cprof__jit.code_low : 0;
+        vm.code_high = cprof__jit.in_library ? cprof__jit.code_high : 0;
+    }
     return &vm;
 }
 

@@ -7,6 +7,7 @@
  */
 #include "luavm/runtime.h"
 
+#include "luavm/jitlayout.h"
 #include "luavm/labels.h"
 #include "luavm/pucsignal.h"
 #include "luavm/walk.h"
@@ -61,9 +62,22 @@ const cprof_vm cprof__lua_vm = {
     .labels = cprof__lua_labels,
 };
 
+static bool is_interpreter(uint64_t start)
+{
+#if LUA_VERSION_NUM == 501
+    return start && start == cprof__jit.interpreter_start;
+#else
+    (void)start;
+    return false;
+#endif
+}
+
 bool cprof__lua_entered(const cprof_vm_native *native, size_t limit)
 {
     for (size_t i = 0; i < limit; i++) {
+        if (is_interpreter(native->starts[i])) {
+            return true;
+        }
         for (size_t k = 0; native->starts[i] && k < ENTRY_COUNT; k++) {
             if ((const void *)(uintptr_t)native->starts[i] == entries[k]) {
                 return true;

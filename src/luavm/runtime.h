@@ -15,7 +15,7 @@ extern const cprof_vm cprof__lua_vm;
 /* Places in its activities, plus 1. */
 enum { CPROF__LUA_GC = 1 };
 
-/* Whether one of its entry points is among the innermost LIMIT frames of the native stack. */
+/* Whether one of its entry points, or LuaJIT's interpreter, is among the innermost LIMIT frames of the native stack. */
 bool cprof__lua_entered(const cprof_vm_native *native, size_t limit);
 
 #endif

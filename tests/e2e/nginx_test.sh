@@ -43,6 +43,12 @@ http {
             local sum = spin(0.01)
             return sum
         end
+        function chew(seconds)
+            local text, clock = ("x"):rep(5000), os.clock() + seconds
+            while os.clock() < clock do
+                text:gsub("x", "yy")
+            end
+        end
         spin(0.1)
     }
     init_worker_by_lua_block {
@@ -57,7 +63,7 @@ http {
                 local function handle()
                     spin(0.01)
                     ngx.sleep(0.02)
-                    spin(0.01)
+                    chew(0.03)
                     local thread = spawn(function()
                         spin(0.01)
                         ngx.sleep(0.02)
@@ -188,5 +194,6 @@ done
 like "later requests in the same coroutines are there" "$(pprof -top -cum "$first" 2>/dev/null)" ' unlabelled$'
 unlike "and have none of these labels" "$(pprof -top -cum -tagfocus=ended "$first" 2>/dev/null)" ' unlabelled$'
 like "the Lua function is shown" "$(pprof -top "$first" 2>/dev/null)" ' spin$'
+like "and that which called a C function" "$(pprof -traces "$first" 2>/dev/null | grep -A 2 ' string\.gsub$')" ' chew$'
 like "under ngx_lua's own" "$(pprof -top -cum "$first" 2>/dev/null)" ' ngx_http_lua_run_thread$'
 done_testing

@@ -13,7 +13,7 @@
 #define COMPILED 0xc00 /* stands for 0: of such code no function is known */
 
 static uint64_t api_slots[8];
-static const cprof__entry_set api = {api_slots, 7};
+static cprof__entry_set api = {api_slots, 7, 0, 0, 0};
 
 static void add_api(uint64_t start)
 {
@@ -97,6 +97,38 @@ static void test_compiled(void **state)
     EXPECT(&given, 7, false, VM(1), 0x200, 0x300, VM(3));
 }
 
+/* The interpreter is known for an entry point: lua_call and lua_resume leave by a jump into it. 0xd00 and 0xd80 are the
+ * VM's own, as a collector that calls a finalizer, which C code or compiled code had caused. */
+static void test_interpreter(void **state)
+{
+    (void)state;
+    struct given nested = {{0x100, 0xe00, 0x200, 0x300, 0xe00, 0x400, 0},
+                           {{VM(1), 0x100, 0}, {VM(2), 0, 0}, {VM(3), 0x300, 0}, {VM(4), 0, 0}},
+                           4,
+                           true,
+                           0};
+    struct given finalizer = {{0x100, 0xe00, 0xd00, 0xd80, COMPILED, 0xe00, 0xe00, 0x400, 0x500, 0xe00, 0},
+                              {{VM(1), 0x100, 0}, {VM(2), 0, 0}},
+                              2,
+                              true,
+                              0};
+    struct given inner = finalizer;
+    inner.starts[2] = 0x200; /* the host's, between two states */
+    struct given unknown = finalizer;
+    unknown.starts[7] = 0xa00;
+    add_api(0xe00);
+    api.interpreter = 0xe00;
+    api.own_low = 0xd00;
+    api.own_high = 0xe80;
+    EXPECT(&nested, 5, false, 0x100, VM(2), 0x200, 0x300, VM(4));
+    EXPECT(&finalizer, 7, false, 0x100, VM(2));
+    EXPECT(&inner, 2, false, 0x100, VM(2));
+    /* Where the VM's own are not known, the API tells. */
+    api.own_low = api.own_high = 0;
+    EXPECT(&nested, 5, false, 0x100, VM(2), 0x200, 0x300, VM(4));
+    EXPECT(&unknown, 8, false, 0x100, VM(2));
+}
+
 static void test_no_native_frame(void **state)
 {
     (void)state;
@@ -147,6 +179,7 @@ int main(void)
         cmocka_unit_test(test_compiled),
         cmocka_unit_test(test_lost_root),
         cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_interpreter), /* the last: from here on it is an entry point */
     };
     return cmocka_run_group_tests_name("merge", tests, NULL, NULL);
 }
