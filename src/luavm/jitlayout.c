@@ -30,6 +30,9 @@ cprof__jit_layout cprof__jit;
 /* Of the stack of a C function that Lua called: our own, and the interpreter's. */
 #define PROBED_FRAMES 4
 
+/* Of the interpreter's frame, that its lua_State is looked for in: no frame is smaller. */
+#define FRAME_WORDS 10
+
 /* Which offsets, in units of 1 to 8 bytes, still fit all that was seen. */
 typedef struct candidates {
     unsigned char out[SEARCHED_BYTES];
@@ -44,6 +47,7 @@ typedef struct trial {
     int interpreter_seen, collector_seen, probes;
     bool wrong;
     uint32_t cframe;
+    bool no_thread[FRAME_WORDS]; /* of the interpreter's frame: what is not where it keeps its lua_State */
     uint64_t interpreter, interpreter_start;
     candidates vmstate, running, hook_mask, hook_left;
 } trial;
@@ -107,6 +111,27 @@ static void find_cframe(trial *t, const char *L, uint64_t frame)
     t->cframe = found;
 }
 
+/* Registers of callers are saved there too: none holds the main thread and then the other. */
+static void find_thread(trial *t, const lua_State *L, uint64_t frame)
+{
+    for (uint32_t i = 0; i < FRAME_WORDS; i++) {
+        t->no_thread[i] |= cprof__word_at((const char *)(uintptr_t)frame + i * 8ul) != (uint64_t)(uintptr_t)L;
+    }
+}
+
+/* Returns: the only place left, 0 where there is none, or several. */
+static uint32_t thread_place(const trial *t)
+{
+    uint32_t place = 0, count = 0;
+    for (uint32_t i = 0; i < FRAME_WORDS; i++) {
+        if (!t->no_thread[i]) {
+            place = i * 8;
+            count++;
+        }
+    }
+    return count == 1 ? place : 0;
+}
+
 /* The start of the interpreter's function, which called our caller; 0: not known. */
 static uint64_t find_interpreter(const trial *t)
 {
@@ -131,7 +156,9 @@ static int probe(lua_State *L)
     const char *max = cprof__pointer_at(state + CPROF__JIT_MAX_AT);
     t->probes++;
     /* Our frame pointer points at the caller's, above which is the return address. */
-    find_cframe(t, state, (uint64_t)(uintptr_t)__builtin_frame_address(0) + 16);
+    uint64_t frame = (uint64_t)(uintptr_t)__builtin_frame_address(0) + 16;
+    find_cframe(t, state, frame);
+    find_thread(t, L, frame);
     t->interpreter = (uint64_t)(uintptr_t)__builtin_return_address(0) - 1;
     uint64_t start = find_interpreter(t);
     t->interpreter_start = t->probes == 1 || t->interpreter_start == start ? start : 0;
@@ -212,6 +239,7 @@ static bool evaluate(const trial *t, cprof__jit_layout *layout)
         return false;
     }
     layout->cframe = t->cframe;
+    layout->thread = thread_place(t);
     layout->running = running;
     layout->jit_base = running + 8;
     layout->vmstate = vmstate;

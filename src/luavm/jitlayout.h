@@ -46,6 +46,7 @@ enum cprof__jit_vmstate {
 typedef struct cprof__jit_layout {
     bool known;
     uint32_t cframe;   /* of a lua_State: where native code entered the VM, the interpreter's stack pointer */
+    uint32_t thread;   /* of such a place: the lua_State that runs there; 0: not known */
     uint32_t running;  /* these of the global state: the thread that runs */
     uint32_t jit_base; /* the base of compiled code that runs; 0: none does */
     uint32_t vmstate;  /* 32 bits */

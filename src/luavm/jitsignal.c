@@ -65,9 +65,32 @@ static bool runs(const cprof_vm_signal *signal, uint64_t global, uint64_t L, uin
     return *cframe >= low && *cframe < high;
 }
 
+/* The thread that the innermost frame of the interpreter belongs to; 0: not known. */
+static uint64_t innermost_thread(const cprof_vm_signal *signal)
+{
+    uint64_t L = 0, start = cprof__jit.thread ? cprof__jit.interpreter_start : 0;
+    size_t i = 0;
+    while (start && i < signal->count && signal->start(signal->pcs[i]) != start) {
+        i++;
+    }
+    uint64_t sp = start && i < signal->count ? signal->frame_sp(signal, i) : 0;
+    return sp && signal->load(sp + cprof__jit.thread, &L) ? L : 0;
+}
+
+static uint64_t once(uint64_t *thread, bool *known, const cprof_vm_signal *signal)
+{
+    if (!*known) {
+        *thread = innermost_thread(signal);
+        *known = true;
+    }
+    return *thread;
+}
+
 bool cprof__jit_find(const cprof_vm_signal *signal, uint64_t low, uint64_t high, cprof__jit_found *best)
 {
     uint32_t used = atomic_load_explicit(&cprof__jit_slots_used, memory_order_acquire);
+    uint64_t innermost = 0;
+    bool innermost_known = false;
     best->cframe = 0;
     for (uint32_t i = 0; i < used; i++) {
         cprof__jit_slot *slot = &cprof__jit_slots[i];
@@ -76,16 +99,16 @@ bool cprof__jit_find(const cprof_vm_signal *signal, uint64_t low, uint64_t high,
             continue;
         }
         /* After a host's C function has resumed a thread, that one is still noted as running. */
-        if (!runs(signal, global, L, low, high, &cframe)) {
-            L = global - cprof__jit.main;
-            if (!runs(signal, global, L, low, high, &cframe)) {
-                continue;
-            }
+        bool noted = runs(signal, global, L, low, high, &cframe);
+        if (!noted &&
+            !runs(signal, global, L = once(&innermost, &innermost_known, signal), low, high, &cframe) &&
+            !runs(signal, global, L = global - cprof__jit.main, low, high, &cframe)) {
+            continue;
         }
         cprof__luavm *state = atomic_load_explicit(&slot->state, memory_order_relaxed);
         if ((!best->cframe || cframe < best->cframe) &&
             atomic_load_explicit(&slot->global, memory_order_acquire) == global) {
-            *best = (cprof__jit_found){global, L, cframe, state};
+            *best = (cprof__jit_found){global, L, cframe, state, noted};
         }
     }
     return best->cframe != 0;
@@ -185,6 +208,10 @@ int cprof__jit_look(const cprof_vm_signal *signal, cprof_vm_moment *moment)
     const cprof__jit_slot *slot = cprof__jit_slot_of_state(f.state);
     if (!slot) {
         return 0;
+    }
+    /* A thread that yielded to it leaves a host's C function under the name of the interpreter. */
+    if (!f.noted && vmstate == CPROF__JIT_INTERPRETED) {
+        vmstate = CPROF__JIT_C;
     }
     *moment = (cprof_vm_moment){.state = f.state, .running = (void *)(uintptr_t)f.L};
     moment->activity = activity(slot, vmstate);

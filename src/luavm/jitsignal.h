@@ -107,6 +107,7 @@ void cprof__jit_hook(lua_State *L, lua_Debug *ar);
 typedef struct cprof__jit_found {
     uint64_t global, L, cframe;
     cprof__luavm *state;
+    bool noted; /* LuaJIT has noted L as what runs; else a C function does, which has resumed others */
 } cprof__jit_found;
 
 /* Of the threads that entered a VM on the stack of SIGNAL, from LOW up to HIGH: the innermost. Returns: whether there

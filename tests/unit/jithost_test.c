@@ -289,6 +289,31 @@ static void test_entrances(void **unused)
     }
 }
 
+/* A C function resumes a thread, which yields, and goes on; so does the thread that called it. */
+static void test_nested(void **unused)
+{
+    (void)unused;
+    static const char code[] =
+        "function inner() burn(4) share(light, 4) coroutine.yield() end\n"
+        "function outer() nest(inner, 4) burn(4) end\n"
+        "function switch() for i = 1, 40 do outer() coroutine.yield() end end\n"
+        "if coroutine.running() then switch() return end\n"
+        "local co = coroutine.create(switch) for i = 1, 41 do coroutine.resume(co) end";
+    for (int i = 0; i < 6; i++) {
+        const entrance *e = &entrances[i / 2];
+        bool resumed = e->enter == host_resume;
+        const char *outer = resumed ? "outer < switch < jit (main chunk)"
+                                    : "outer < switch < coroutine.resume < jit (main chunk)";
+        host_pcall(modes[i % 2]);
+        cprof_snapshot *data = record(e, code);
+        expect_share(data, 25, "spin < burn < inner < resume_helper < nest < ", outer, e->name);
+        expect_share(data, 25, "light < share < inner < resume_helper < nest < ", outer, e->name);
+        expect_share(data, 25, "spin < rest < nest < ", outer, e->name);
+        expect_share(data, 25, "spin < burn < ", outer, e->name);
+        cprof_snapshot_free(data);
+    }
+}
+
 /* ---- Custom profiles ---- */
 
 /* The only stack in the profile that CODE adds to, entered by each entrance, is WANTED. */
@@ -353,6 +378,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_entrances, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_nested, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_custom, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_custom_in_finalizers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_custom_in_second_state, set_up, tear_down),
