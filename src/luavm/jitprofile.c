@@ -365,15 +365,14 @@ static void stop_profiler(lua_State *L)
     give_back(&b, &left);
 }
 
-/* Under the mutex, on L's thread, where compiled code of L's VM does not run. */
+/* Under the mutex, on L's thread, where compiled code of L's VM does not run, and nobody holds the profiler. */
 static bool start_profiler(cprof__jit_slot *slot, lua_State *L)
 {
     cprof__jit_profiler *p = &cprof__jit_profiler_state;
     borrowed b;
     struct sigaction left;
-    enum cprof__jit_holder holder = cprof__jit_holder(slot);
-    if (holder != CPROF__JIT_NOBODY || !luaJIT_profile_start || !luaJIT_profile_stop) {
-        return holder == CPROF__JIT_SELF;
+    if (!luaJIT_profile_start || !luaJIT_profile_stop) {
+        return false;
     }
     borrow(&b);
     if (is_luajits(b.action.sa_handler)) {
@@ -402,14 +401,18 @@ static bool start_profiler(cprof__jit_slot *slot, lua_State *L)
     return true;
 }
 
-static bool start(cprof__jit_slot *slot, lua_State *L)
+static void start(cprof__jit_slot *slot, lua_State *L)
 {
     take_mutex();
-    bool started = start_profiler(slot, L);
+    enum cprof__jit_holder holder = cprof__jit_holder(slot);
+    bool started = holder == CPROF__JIT_NOBODY && start_profiler(slot, L);
     give_mutex();
-    /* Where it cannot be had now, others need not try each time. */
-    atomic_store_explicit(&slot->refused, started ? 0 : CPROF__JIT_REFUSED_REQUESTS, memory_order_relaxed);
-    return started;
+    /* Where it cannot be had now, it need not be tried each time. Where another holds it, that is seen by itself, and the
+     * end of it, too. */
+    if (holder == CPROF__JIT_NOBODY) {
+        atomic_store_explicit(&slot->refused, started ? 0 : CPROF__JIT_REFUSED_REQUESTS,
+                              memory_order_relaxed);
+    }
 }
 
 static int load_word(uint64_t address, uint64_t *word)

@@ -176,9 +176,13 @@ share() {
     pprof -top -tagfocus="route=^$1\$" "$2" 2>/dev/null | sed -nE 's/^Showing .*, ([0-9]+)[0-9.]*% of .*/\1/p'
 }
 
-first=''
+first='' second=''
 for file in worker.*.pb.gz; do
-    [ -z "$(share /a "$file")" ] || [ "$(share /a "$file")" = 0 ] || first=$file
+    if [ -n "$(share /a "$file")" ] && [ "$(share /a "$file")" != 0 ]; then
+        first=$file
+    else
+        second=$file
+    fi
 done
 a=$(share /a "$first") b=$(share /b "$first")
 if ((${a:-0} >= 35 && ${a:-0} <= 60 && ${b:-0} >= 35 && ${b:-0} <= 60)); then
@@ -193,6 +197,12 @@ for ended in exit redirect left either; do
 done
 like "later requests in the same coroutines are there" "$(pprof -top -cum "$first" 2>/dev/null)" ' unlabelled$'
 unlike "and have none of these labels" "$(pprof -top -cum -tagfocus=ended "$first" 2>/dev/null)" ' unlabelled$'
+c=$(share /c "$second")
+if ((${c:-0} >= 75)); then
+    ok "the first worker after a reload has them, too"
+else
+    not_ok "the first worker after a reload has them, too" "/c: $c%"$'\n'"$(pprof -tags "$second" 2>/dev/null)"
+fi
 like "the Lua function is shown" "$(pprof -top "$first" 2>/dev/null)" ' spin$'
 like "and that which called a C function" "$(pprof -traces "$first" 2>/dev/null | grep -A 2 ' string\.gsub$')" ' chew$'
 like "under ngx_lua's own" "$(pprof -top -cum "$first" 2>/dev/null)" ' ngx_http_lua_run_thread$'

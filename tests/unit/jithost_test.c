@@ -15,7 +15,9 @@
 
 #include <math.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #define NOINLINE __attribute__((noinline, noclone))
 
@@ -314,6 +316,51 @@ static void test_nested(void **unused)
     }
 }
 
+/* Lua code starts a recording of its own. */
+static cprof_recording *begun[2];
+
+static int begin(lua_State *L)
+{
+    cprof_cpu_options options = CPROF_CPU_OPTIONS_INIT;
+    (void)L;
+    assert_int_equal(cprof_start_cpu_profile(&options, &begun[begun[0] != NULL]), 0);
+    return 0;
+}
+
+static double share_of_light(void)
+{
+    cprof_snapshot *data = record(&entrances[0], "share(light, 300)");
+    double share = share_of(data, ends_with, "light < share < jit (main chunk) < host_call");
+    cprof_snapshot_free(data);
+    return share;
+}
+
+/* A reload of nginx whose init_by_lua records: the new state is there before the old one is closed, and workers are
+ * forked then. */
+static void test_state_made_anew(void **unused)
+{
+    (void)unused;
+    static const char init[] = "begin() share(light, 50)";
+    lua_State *old = state;
+    lua_register(state, "begin", begin);
+    host_pcall(init);
+    state = open_state();
+    lua_register(state, "begin", begin);
+    host_pcall(work);
+    host_pcall(init);
+    lua_close(old);
+    pid_t worker = fork();
+    if (worker == 0)
+        _exit(share_of_light() > 80 ? 0 : 1);
+    int status;
+    assert_int_equal(waitpid(worker, &status, 0), worker);
+    double share = share_of_light();
+    for (int i = 0; i < 2; i++)
+        cprof_recording_free(begun[i]);
+    assert_int_equal(status, 0);
+    assert_true(share > 80);
+}
+
 /* ---- Custom profiles ---- */
 
 /* The only stack in the profile that CODE adds to, entered by each entrance, is WANTED. */
@@ -379,6 +426,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_entrances, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nested, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_state_made_anew, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_custom, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_custom_in_finalizers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_custom_in_second_state, set_up, tear_down),
