@@ -24,7 +24,9 @@ static void write_count(cprof__luavm *vm, lua_State *L, uint32_t number)
     cprof__armed *entry = is_ours && vm->puc ? cprof__puc_armed(vm->puc, L) : NULL;
     if (entry) {
         entry->count = count; /* our hook puts it back */
-        cprof__puc_mark(L, lua_gethookmask(L), number);
+        if (vm->puc->last.thread == L) {
+            vm->puc->last.count = count;
+        }
     } else {
         lua_sethook(L, host.hook, host.mask, count);
     }

@@ -3,7 +3,6 @@
  * The hook of pucsignal.h: the safepoint. It first puts back what the host had, with the instructions that are still
  * to go until the host's own count hook, then tells the core, then gives the host the event that it would have had.
  */
-#include "luavm/labels.h"
 #include "luavm/names.h"
 #include "luavm/puclayout.h"
 #include "luavm/pucsignal.h"
@@ -197,7 +196,7 @@ void cprof__puc_hook(lua_State *L, lua_Debug *ar)
         return;
     }
     cprof__puc *puc = vm->puc;
-    cprof__armed *entry = cprof__puc_armed(puc, L), host = cprof__puc_host_hook(L);
+    cprof__armed *entry = cprof__puc_armed(puc, L), host = entry ? *entry : puc->last;
     /* Before the hook is put back: a signal right after that may arm the thread again, with an entry of its own. */
     if (entry) {
         entry->thread = NULL;
@@ -219,25 +218,6 @@ void cprof__puc_hook(lua_State *L, lua_Debug *ar)
     }
 }
 
-/* What L would have inherited of its maker but for our hook. The last thread that had it may be another one: of that
- * the hook is good, where a host has but one, and the labels are not. */
-static cprof__armed inherited(const cprof__puc *puc, lua_State *L)
-{
-    cprof__armed host = puc->last;
-    int count = lua_gethookcount(L);
-    if (cprof__lua_labels_decode(0, count) ==
-        CPROF__LUA_LABELS_UNTOLD) { /* else a signal came as Lua copied it */
-        count = count > 1 ? cprof__lua_labels_encode((uint32_t)count - 1) : 0;
-    }
-    if (count) {
-        host.mask &= ~LUA_MASKCOUNT; /* labels have no place beside it */
-    }
-    if (!(host.mask & LUA_MASKCOUNT)) {
-        host.count = count;
-    }
-    return host;
-}
-
 cprof__armed cprof__puc_host_hook(lua_State *L)
 {
     if (lua_gethook(L) == cprof__puc_hook) {
@@ -246,7 +226,7 @@ cprof__armed cprof__puc_host_hook(lua_State *L)
         if (entry) {
             return *entry;
         }
-        return vm && vm->puc ? inherited(vm->puc, L) : (cprof__armed){0};
+        return vm && vm->puc ? vm->puc->last : (cprof__armed){0};
     }
     return (cprof__armed){L, lua_gethook(L), lua_gethookmask(L), lua_gethookcount(L), 0};
 }

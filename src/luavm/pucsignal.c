@@ -5,7 +5,6 @@
 #define _GNU_SOURCE
 #include "luavm/pucsignal.h"
 
-#include "luavm/labels.h"
 #include "luavm/puclayout.h"
 #include "luavm/runtime.h"
 
@@ -456,14 +455,6 @@ static void arm_again(cprof__puc *puc, lua_State *L)
 /* A host's hook is given the events that it wants, but for counts, which are counted for it. */
 #define EVENTS_PASSED_ON (LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE)
 
-/* The count is the labels' number plus 1, which is what threads that L makes begin with; for L itself 1 is left. */
-void cprof__puc_mark(lua_State *L, int mask, uint32_t labels)
-{
-    int count = labels == CPROF__LUA_LABELS_UNTOLD ? 1 : (int)labels + 1;
-    lua_sethook(L, cprof__puc_hook, mask, count);
-    *cprof__puc_left(L) = 1;
-}
-
 static void set_hook(cprof__puc *puc, lua_State *L)
 {
     if (lua_gethook(L) == cprof__puc_hook) {
@@ -475,8 +466,7 @@ static void set_hook(cprof__puc *puc, lua_State *L)
     puc->last = *entry;
     /* The return of the C function that runs comes before the next instruction, and may be the last that is seen of
      * its caller (return f()). */
-    cprof__puc_mark(L, (entry->mask & EVENTS_PASSED_ON) | LUA_MASKCOUNT | LUA_MASKRET,
-                    cprof__lua_labels_decode(entry->mask, entry->count));
+    lua_sethook(L, cprof__puc_hook, (entry->mask & EVENTS_PASSED_ON) | LUA_MASKCOUNT | LUA_MASKRET, 1);
 }
 
 int cprof__puc_request(const cprof_vm_moment *moment, uint64_t ticket)

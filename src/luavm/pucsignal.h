@@ -32,10 +32,9 @@ typedef struct cprof__armed {
 /* Of a state. Written by the thread that runs it, in the handler too. */
 typedef struct cprof__puc {
     cprof__armed armed[CPROF__ARMED_MAX];
-    cprof__armed
-        last;        /* for threads that inherit our hook (cprof__puc_mark); their labels are not from here */
-    uint32_t next;   /* the entry to use where none is free */
-    uint64_t ticket; /* of the safepoint that is asked for; 0: none */
+    cprof__armed last; /* for threads that were made while their maker had our hook, which they inherit */
+    uint32_t next;     /* the entry to use where none is free */
+    uint64_t ticket;   /* of the safepoint that is asked for; 0: none */
     cprof_vm_moment asked;
     uint64_t
         callers[CPROF__CALLERS_MAX]; /* of what ran then: their CallInfos, inner ones first; 0: no more */
@@ -66,10 +65,6 @@ int *cprof__puc_left(lua_State *L);
 
 /* The entry of L among the armed ones, or NULL. Signals: safe. */
 cprof__armed *cprof__puc_armed(cprof__puc *puc, const lua_State *L);
-
-/* Sets our hook on L, which has LABELS (their number; as in labels.h), with the events of MASK. A thread that L makes
- * meanwhile has our hook as well, and no entry: its count says which labels it has. */
-void cprof__puc_mark(lua_State *L, int mask, uint32_t labels);
 
 /* The hook, mask and count that L has but for ours. */
 cprof__armed cprof__puc_host_hook(lua_State *L);
