@@ -12,22 +12,13 @@
 
 /* ---- The count of the hook ---- */
 
-/* Leaves a hook with a count alone. Where there are no labels, the count is as if there had never been any. */
-static void write_count(cprof__luavm *vm, lua_State *L, uint32_t number)
+/* Leaves a hook with a count alone. Where there are no labels, the count is as if there had never been any. Takes our
+ * hook away, which whoever holds it off sets again where it is needed. */
+static void write_count(lua_State *L, uint32_t number)
 {
-    cprof__armed host = cprof__puc_host_hook(L);
+    cprof__host_hook host = cprof__puc_host_hook(L);
     int count = number ? cprof__lua_labels_encode(number) : 0;
-    if ((host.mask & LUA_MASKCOUNT) || host.count == count) {
-        return;
-    }
-    bool is_ours = lua_gethook(L) == cprof__puc_hook;
-    cprof__armed *entry = is_ours && vm->puc ? cprof__puc_armed(vm->puc, L) : NULL;
-    if (entry) {
-        entry->count = count; /* our hook puts it back */
-        if (vm->puc->last.thread == L) {
-            vm->puc->last.count = count;
-        }
-    } else {
+    if (!(host.mask & LUA_MASKCOUNT) && host.count != count) {
         lua_sethook(L, host.hook, host.mask, count);
     }
 }
@@ -88,7 +79,7 @@ static uint32_t told(cprof__luavm *vm, lua_State *L)
         return cprof__lua_room(L, 4) ? cprof__labels_record_number(record_of(vm, L))
                                      : CPROF__LUA_LABELS_UNTOLD;
     }
-    cprof__armed host = cprof__puc_host_hook(L);
+    cprof__host_hook host = cprof__puc_host_hook(L);
     uint32_t number = cprof__lua_labels_decode(host.mask, host.count);
     if (number == CPROF__LUA_LABELS_UNTOLD && cprof__lua_room(L, 3)) {
         number = cprof__labels_record_number(look_up(vm, L));
@@ -120,7 +111,7 @@ static void set_record(cprof__luavm *vm, lua_State *L, cprof__labels_record reco
     put(vm, L, record);
     if (!vm->is_jit) {
         cprof__puc_hold_off(vm);
-        write_count(vm, L, cprof__labels_record_number(record));
+        write_count(L, cprof__labels_record_number(record));
         cprof__puc_allow(vm, L);
     }
 }

@@ -138,15 +138,31 @@ size_t cprof__puc_ended(void *state, void *running, uint64_t entry, cprof_vm_fra
     return cprof__naming_ended(state, running, entry, vm->puc && vm->puc->lost, frames);
 }
 
-/* Gives L back the hook of ENTRY, less USED instructions. Returns whether the host's count hook is due. */
-static bool put_back(lua_State *L, const cprof__armed *entry, int used)
+/* What L had before our hook, which it has. The number says so also where the entry is of another time: the host set
+ * ours again after that, or L is new and has inherited ours. Such a hook begins to count anew. */
+static cprof__armed before_ours(const cprof__puc *puc, lua_State *L, const cprof__armed *entry)
 {
-    lua_sethook(L, entry->hook, entry->mask, entry->count);
-    if (!(entry->mask & LUA_MASKCOUNT)) {
+    int number = lua_gethookcount(L);
+    if (entry && (entry->number == number || number < 1 || number > CPROF__HOOKS_MAX)) {
+        return *entry;
+    }
+    cprof__armed before = {.thread = L, .number = number};
+    if (number >= 1 && number <= CPROF__HOOKS_MAX) {
+        before.host = puc->hooks[number - 1];
+        before.left = before.host.count;
+    }
+    return before;
+}
+
+/* Gives L back the hook of BEFORE, less USED instructions. Returns whether the host's count hook is due. */
+static bool put_back(lua_State *L, const cprof__armed *before, int used)
+{
+    lua_sethook(L, before->host.hook, before->host.mask, before->host.count);
+    if (!(before->host.mask & LUA_MASKCOUNT)) {
         return false;
     }
-    int left = entry->left - used;
-    *cprof__puc_left(L) = left > 0 ? left : entry->count;
+    int left = before->left - used;
+    *cprof__puc_left(L) = left > 0 ? left : before->host.count;
     return left <= 0;
 }
 
@@ -196,13 +212,13 @@ void cprof__puc_hook(lua_State *L, lua_Debug *ar)
         return;
     }
     cprof__puc *puc = vm->puc;
-    cprof__armed *entry = cprof__puc_armed(puc, L), host = entry ? *entry : puc->last;
+    cprof__armed *entry = cprof__puc_armed(puc, L), before = before_ours(puc, L, entry);
     /* Before the hook is put back: a signal right after that may arm the thread again, with an entry of its own. */
     if (entry) {
         entry->thread = NULL;
     }
     cprof__puc_hold_off(vm);
-    bool due = put_back(L, &host, ar->event == LUA_HOOKCOUNT);
+    bool due = put_back(L, &before, ar->event == LUA_HOOKCOUNT);
     uint64_t ticket = puc->asked.running == L ? puc->ticket : 0;
     int level = ticket ? frames_since(puc, L, ar) : 0;
     if (ticket) {
@@ -212,21 +228,18 @@ void cprof__puc_hook(lua_State *L, lua_Debug *ar)
     if (ticket) {
         cprof_vm_safepoint(vm->state, ticket, L, level);
     }
-    bool wanted = ar->event == LUA_HOOKCOUNT ? due : (host.mask & event_mask(ar)) != 0;
-    if (wanted && host.hook) {
-        host.hook(L, ar);
+    bool wanted = ar->event == LUA_HOOKCOUNT ? due : (before.host.mask & event_mask(ar)) != 0;
+    if (wanted && before.host.hook) {
+        before.host.hook(L, ar);
     }
 }
 
-cprof__armed cprof__puc_host_hook(lua_State *L)
+cprof__host_hook cprof__puc_host_hook(lua_State *L)
 {
     if (lua_gethook(L) == cprof__puc_hook) {
         cprof__luavm *vm = cprof__puc_state_of(L);
-        const cprof__armed *entry = vm && vm->puc ? cprof__puc_armed(vm->puc, L) : NULL;
-        if (entry) {
-            return *entry;
-        }
-        return vm && vm->puc ? vm->puc->last : (cprof__armed){0};
+        bool known = vm && vm->puc;
+        return known ? before_ours(vm->puc, L, cprof__puc_armed(vm->puc, L)).host : (cprof__host_hook){0};
     }
-    return (cprof__armed){L, lua_gethook(L), lua_gethookmask(L), lua_gethookcount(L), 0};
+    return (cprof__host_hook){lua_gethook(L), lua_gethookmask(L), lua_gethookcount(L)};
 }

@@ -349,8 +349,9 @@ static void read_callers(const search *s, uint64_t base, cprof_vm_moment *moment
     }
 }
 
-/* Where the thread is: its place, its caller's, the protected call, the function. */
-static bool read_place(const search *s, cprof_vm_moment *moment)
+/* Where the thread is: its place, its caller's, the protected call, the function. *ABOUT_HOOKS gets whether that reads
+ * or sets hooks, also where it has not been entered yet. */
+static bool read_place(const search *s, cprof_vm_moment *moment, bool *about_hooks)
 {
     uint64_t base, ci, slot;
     if (!read_base(s, &base) || !read_current(s, base, &ci)) {
@@ -364,6 +365,7 @@ static bool read_place(const search *s, cprof_vm_moment *moment)
         return false;
     }
     uint64_t entry = c_function(s->signal, slot, &moment->place[3]);
+    *about_hooks = entry && (entry == s->vm->gethook_entry || entry == s->vm->sethook_entry);
     /* A record that was just begun may still name a function that was called before: only one that is on the
      * native stack runs. */
     if (entry && place_of(s->signal, entry) < s->signal->count) {
@@ -399,7 +401,8 @@ static bool collects(const cprof_vm_signal *signal, const cprof__puc_layout *lay
 int cprof__puc_look(const cprof_vm_signal *signal, cprof_vm_moment *moment)
 {
     search s = {.signal = signal, .layout = cprof__puc_layout_known()};
-    if (!s.layout->known || !find_thread(&s, signal->context) || !read_place(&s, moment)) {
+    bool about_hooks;
+    if (!s.layout->known || !find_thread(&s, signal->context) || !read_place(&s, moment, &about_hooks)) {
         return 0;
     }
     moment->state = s.vm;
@@ -407,8 +410,9 @@ int cprof__puc_look(const cprof_vm_signal *signal, cprof_vm_moment *moment)
     bool gc = collects(signal, s.layout, 0) ||
               (moment->entry && collects(signal, s.layout, place_of(signal, moment->entry)));
     moment->activity = gc ? CPROF__LUA_GC : 0;
-    /* In the middle of setting a hook, the next one would be mixed with it. */
-    if (signal->start(signal->pcs[0]) == (uint64_t)(uintptr_t)lua_sethook) {
+    /* In the middle of setting a hook, the next one would be mixed with it. A program that asks for its own would get
+     * ours. */
+    if (about_hooks || signal->start(signal->pcs[0]) == (uint64_t)(uintptr_t)lua_sethook) {
         moment->running = NULL;
     }
     return 1;
@@ -433,21 +437,38 @@ cprof__armed *cprof__puc_armed(cprof__puc *puc, const lua_State *L)
 
 static cprof__armed *new_entry(cprof__puc *puc, const lua_State *L)
 {
-    cprof__armed *entry = cprof__puc_armed(puc, L); /* of a thread that lay here before */
+    cprof__armed *entry =
+        cprof__puc_armed(puc, L); /* the host has replaced ours, or a thread lay here before */
     if (!entry) {
         entry = cprof__puc_armed(puc, NULL);
     }
     return entry ? entry : &puc->armed[puc->next++ % CPROF__ARMED_MAX];
 }
 
+/* The number of HOST. 1 is no hook at all, for ever. */
+static int number_of(cprof__puc *puc, const cprof__host_hook *host)
+{
+    for (int i = 0; i < CPROF__HOOKS_MAX; i++) {
+        const cprof__host_hook *known = &puc->hooks[i];
+        if (known->hook == host->hook && known->mask == host->mask && known->count == host->count) {
+            return i + 1;
+        }
+    }
+    uint32_t slot = 1 + puc->next_hook++ % (CPROF__HOOKS_MAX - 1);
+    puc->hooks[slot] = *host;
+    return (int)slot + 1;
+}
+
 /* Where the last signal came just as the interpreter was counting an instruction for the host's hook, what it then
- * stored is what is left for the host, and not our 1. */
+ * stored is what is left for the host, and not our 1. (Our own count is there where it has just begun anew.) */
 static void arm_again(cprof__puc *puc, lua_State *L)
 {
     cprof__armed *entry = cprof__puc_armed(puc, L);
     int *left = cprof__puc_left(L);
-    if (entry && *left > 1) {
-        entry->left = *left;
+    if (*left > 1) {
+        if (entry && *left != lua_gethookcount(L)) {
+            entry->left = *left;
+        }
         *left = 1;
     }
 }
@@ -462,11 +483,14 @@ static void set_hook(cprof__puc *puc, lua_State *L)
         return;
     }
     cprof__armed *entry = new_entry(puc, L);
-    *entry = (cprof__armed){L, lua_gethook(L), lua_gethookmask(L), lua_gethookcount(L), *cprof__puc_left(L)};
-    puc->last = *entry;
+    *entry =
+        (cprof__armed){L, {lua_gethook(L), lua_gethookmask(L), lua_gethookcount(L)}, 0, *cprof__puc_left(L)};
+    entry->number = number_of(puc, &entry->host);
     /* The return of the C function that runs comes before the next instruction, and may be the last that is seen of
-     * its caller (return f()). */
-    lua_sethook(L, cprof__puc_hook, (entry->mask & EVENTS_PASSED_ON) | LUA_MASKCOUNT | LUA_MASKRET, 1);
+     * its caller (return f()). The call of another comes before that runs, so debug.gethook does not find ours. */
+    int mask = (entry->host.mask & EVENTS_PASSED_ON) | LUA_MASKCOUNT | LUA_MASKRET | LUA_MASKCALL;
+    lua_sethook(L, cprof__puc_hook, mask, entry->number);
+    *cprof__puc_left(L) = 1;
 }
 
 int cprof__puc_request(const cprof_vm_moment *moment, uint64_t ticket)

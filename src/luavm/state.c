@@ -181,6 +181,16 @@ static void find_returned(cprof__luavm *vm, lua_State *L)
     }
 }
 
+static uint64_t standard_entry(const cprof__luavm *vm, lua_State *L, const char *module, const char *name)
+{
+    if (!push_standard(vm, L, module, name)) {
+        return 0;
+    }
+    uint64_t entry = (uint64_t)(uintptr_t)lua_tocfunction(L, -1);
+    lua_pop(L, 1);
+    return entry;
+}
+
 /* Forgets all that depends on being attached, and tells the Lua module. */
 static void end_block(cprof__luavm *vm, lua_State *L)
 {
@@ -242,6 +252,8 @@ static cprof__luavm *new_block(lua_State *L)
     lua_pushboolean(L, 0);
     vm->spare_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     find_returned(vm, L);
+    vm->gethook_entry = standard_entry(vm, L, "debug", "gethook");
+    vm->sethook_entry = standard_entry(vm, L, "debug", "sethook");
     vm->levels = cprof__levels_choose(L);
 
     lua_pushlightuserdata(L, (void *)&block_key);

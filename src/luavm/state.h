@@ -52,7 +52,8 @@ typedef struct cprof__luavm {
     const void *orphan;    /* the last running thread for which no resumer was found */
     /* The C functions of what coroutine.wrap, string.gmatch and ipairs return; 0 where they are none (LuaJIT) */
     uint64_t wrap_entry, gmatch_entry, ipairs_entry;
-    uint64_t tail_calls; /* address of the frame that stands for tail calls */
+    uint64_t gethook_entry, sethook_entry; /* debug's; 0 where there are none */
+    uint64_t tail_calls;                   /* address of the frame that stands for tail calls */
     const cprof_vm_function *unknown;
     cprof__lua_function *cache; /* direct-mapped */
     uint32_t cache_size;        /* a power of two; 0: no memory */

@@ -235,6 +235,24 @@ describe("a recording", function()
     assert.is_true(credited < sum(data, 2) / 5)
   end)
 
+  it("leaves to the program the hooks that it saves and sets again", function()
+    local function hook() end
+    local recording, clock, others = start { hz = 4000 }, os.clock() + 0.5, 0
+    debug.sethook(hook, "", 100000)
+    while os.clock() < clock do
+      string.rep("x", 20000)
+      local found, mask, count = debug.gethook()
+      others = others + (found ~= hook and 1 or 0)
+      debug.sethook()
+      debug.sethook(hook, mask, count)
+    end
+    local count = select(3, debug.gethook())
+    debug.sethook()
+    recording:stop()
+    assert.are.equal(0, others)
+    assert.are.equal(100000, count)
+  end)
+
   it("is no recording where something else is given", function()
     local recording = start()
     assert.is_false((pcall(recording.stop)))
