@@ -25,8 +25,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* How often the collector looks around and empties the rings, where none fills up before, and how long it stays where
- * nothing is recorded. */
+/* How often the collector looks around and empties the rings, where none fills up before and no unknown code is met,
+ * and how long it stays where nothing is recorded. */
 #define LOOK_MS 100
 #define IDLE_LOOKS 50
 
@@ -96,19 +96,30 @@ static bool program_has_ended(void)
     return field && strtol(field, NULL, 10) == 2; /* the shell, and this one */
 }
 
+static bool loaded,
+    to_watch; /* code came since the last look around, before it; these under the sampler's lock */
+
+/* Whether there is code that was not there before, which is then known. */
+static bool look_for_code(void)
+{
+    static uint64_t seen; /* the map may have been published anew by others, who load no rows */
+    if (cprof__code_refresh(NULL) != 0 || cprof__code_version() == seen)
+        return false;
+    seen = cprof__code_version();
+    (void)cprof__code_load_all();
+    loaded = true;
+    return true;
+}
+
 static void look_around(void)
 {
-    static bool to_watch; /* these under the sampler's lock */
-    static uint64_t seen; /* the map may have been published anew by others, who load no rows */
     /* At the look after: what is listed may be in the middle of being relocated (hooks.c). */
     if (to_watch)
         cprof__newthreads_watch();
-    to_watch = false;
-    if (cprof__code_refresh(NULL) == 0 && cprof__code_version() != seen) {
-        seen = cprof__code_version();
-        (void)cprof__code_load_all();
-        to_watch = true;
-    }
+    cprof__handler_forget_unknown();
+    (void)look_for_code();
+    to_watch = loaded;
+    loaded = false;
     cprof__fault_guard_check();
     (void)cprof__handler_install(cprof__code_current(), cprof__vm_signal, cprof__collector_wake);
     cprof__sampler_scan(&cprof__sampler.rates);
@@ -148,6 +159,8 @@ static void work(void)
                 look_around();
             ended = program_has_ended();
             look = next_look();
+        } else if (cprof__handler_met_unknown() && cprof__sampler.recordings && look_for_code()) {
+            cprof__handler_forget_unknown();
         }
         cprof__collect(cprof__sampler.recordings, false);
         if (ended) {

@@ -27,6 +27,7 @@ static _Atomic uint32_t by_fd[FDS_MAX]; /* source << 24 | index + 1; 0: none of 
 static _Atomic(const cprof__code_map *) map;
 static _Atomic(cprof__vm_signal_fn *) vm_signal;
 static _Atomic(void (*)(void)) wake_collector;
+static atomic_bool unknown_met; /* code that is not in MAP */
 static struct sigaction before; /* written while the handler is not installed */
 static bool installed;
 
@@ -167,15 +168,29 @@ static void walk(cprof__sampled *thread, cprof__sample *sample, const ucontext_t
         function(thread, sample, context, high);
 }
 
-/* Once for each time that the collector has emptied it. */
-static void report_filling(cprof__sampled *thread)
+/* A ring that fills up, once for each time that the collector has emptied it, and code that was just loaded: the sooner
+ * it is known, the fewer samples lack their callers. Where it is code that is never known (compiled at run time), this
+ * is asked for no more until the collector has looked around by itself. */
+static void report(cprof__sampled *thread, bool unknown)
 {
     uint64_t used = atomic_load_explicit(&thread->ring.head, memory_order_relaxed) -
                     atomic_load_explicit(&thread->ring.tail, memory_order_relaxed);
     void (*wake)(void) = atomic_load_explicit(&wake_collector, memory_order_relaxed);
-    if (used > thread->ring.size / 2 && wake &&
-        !atomic_exchange_explicit(&thread->waking, true, memory_order_relaxed))
+    bool full = used > thread->ring.size / 2 &&
+                !atomic_exchange_explicit(&thread->waking, true, memory_order_relaxed);
+    bool code = unknown && !atomic_exchange_explicit(&unknown_met, true, memory_order_relaxed);
+    if (wake && (full || code))
         wake();
+}
+
+bool cprof__handler_met_unknown(void)
+{
+    return atomic_load_explicit(&unknown_met, memory_order_relaxed);
+}
+
+void cprof__handler_forget_unknown(void)
+{
+    atomic_store_explicit(&unknown_met, false, memory_order_relaxed);
 }
 
 static void take_sample(cprof__sampled *thread, enum cprof__source source, const ucontext_t *context)
@@ -197,10 +212,11 @@ static void take_sample(cprof__sampled *thread, enum cprof__source source, const
         sample->labels = cprof__current.labels;
         sample->source = (uint16_t)source;
         walk(thread, sample, context);
+        bool unknown = sample->end == CPROF__WALK_UNKNOWN;
         uint64_t words = CPROF__SAMPLE_WORDS + sample->count;
         sample->head = cprof__record_head(CPROF__RECORD_SAMPLE, words);
         cprof__ring_commit(&thread->ring, words);
-        report_filling(thread);
+        report(thread, unknown);
     } else {
         atomic_fetch_add_explicit(&thread->lost_ns[source], at_ns - before_ns, memory_order_relaxed);
         atomic_fetch_add_explicit(&thread->lost_count[source], 1, memory_order_relaxed);

@@ -76,12 +76,17 @@ typedef struct cprof__sample {
 typedef void cprof__vm_signal_fn(cprof__sampled *thread, cprof__sample *sample, const void *context,
                                  uint64_t stack_high);
 
-/* Installs the handler, which walks through CODE, calls FUNCTION about VMs, and WAKE when a ring is half full; again
- * where somebody has replaced it since. Returns: 0 or an errno. Threads: one at a time. Signals: unsafe. */
+/* Installs the handler, which walks through CODE, calls FUNCTION about VMs, and WAKE when a ring is half full or code
+ * is met that CODE does not know; again where somebody has replaced it since. Returns: 0 or an errno. Threads: one at
+ * a time. Signals: unsafe. */
 int cprof__handler_install(const cprof__code_map *code, cprof__vm_signal_fn *function, void (*wake)(void));
 
 /* Puts back what was there before, where the handler is still ours. Threads: as above. */
 void cprof__handler_remove(void);
+
+/* Whether unknown code was met since it was last forgotten, which WAKE is called for once. Threads: any. */
+bool cprof__handler_met_unknown(void);
+void cprof__handler_forget_unknown(void);
 
 /* Makes THREAD the record with its index, from now on found by signals. */
 void cprof__handler_publish(cprof__sampled *thread);

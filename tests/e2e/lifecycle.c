@@ -516,6 +516,7 @@ static const struct {
     {"no_perf", no_perf},
     {"no_cpu_timers", no_cpu_timers},
     {"unloads", unloads},
+    {"unloads_soon", unloads_soon},
 };
 
 int main(int count, char **arguments)

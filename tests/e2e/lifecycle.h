@@ -44,5 +44,6 @@ int no_timers(void);
 int no_perf(void);
 int no_cpu_timers(void);
 int unloads(void);
+int unloads_soon(void);
 
 #endif

@@ -147,8 +147,8 @@ int no_cpu_timers(void)
     return with_engine("monotonic");
 }
 
-/* What was sampled in a library is told by its name, also when it is gone. */
-int unloads(void)
+/* A library is loaded while a recording runs, uses MS milliseconds, and is gone. */
+static NOINLINE int load_for(clock_t ms)
 {
     const char *path = getenv("LIFECYCLE_PLUGIN");
     cprof_recording *recording = start(file);
@@ -156,9 +156,21 @@ int unloads(void)
     MUST(library);
     uint64_t (*run)(unsigned) = (uint64_t(*)(unsigned))dlsym(library, "plugin_run");
     MUST(run);
-    for (clock_t end = clock() + CLOCKS_PER_SEC / 2; clock() < end;)
+    for (clock_t end = clock() + CLOCKS_PER_SEC / 1000 * ms; clock() < end;)
         run(1000);
     dlclose(library);
     burn(10);
     return stop(recording);
+}
+
+/* What was sampled in a library is told by its name, also when it is gone. */
+int unloads(void)
+{
+    return load_for(500);
+}
+
+/* And where it was gone before the collector would have looked around. */
+int unloads_soon(void)
+{
+    return load_for(40);
 }

@@ -57,6 +57,15 @@ play no_timers 0
 play no_perf 0
 play no_cpu_timers 0
 LIFECYCLE_PLUGIN=$BUILD/tests/chaos_plugin.so play unloads 0 ' (descend|plugin_run)$'
+LIFECYCLE_PLUGIN=$BUILD/tests/chaos_plugin.so play unloads_soon 0 ' (descend|plugin_run)$'
+
+# samples REGEX FILE: those on whose stacks REGEX is.
+samples() {
+    pprof -sample_index=samples -focus "$1" -top "$2" 2>/dev/null |
+        sed -nE 's/^Showing nodes accounting for ([0-9]+).*/\1/p'
+}
+called=$(samples '^load_for$' "$TMP/unloads_soon.pb.gz") all=$(samples . "$TMP/unloads_soon.pb.gz")
+is "unloads_soon: most samples have their callers ($called of $all)" "$((2 * called > all))" 1
 
 # The engine is named in the file.
 engine() {
