@@ -175,8 +175,9 @@ void cprof__puc_give_back(cprof__luavm *vm, lua_State *L)
     vm->puc->held_off = 1;
     for (size_t i = 0; i < sizeof threads / sizeof *threads; i++) {
         if (threads[i] && lua_gethook(threads[i]) == cprof__puc_hook) {
-            const cprof__armed host = cprof__puc_host_hook(threads[i]);
-            put_back(threads[i], &host, 0);
+            const cprof__armed before =
+                before_ours(vm->puc, threads[i], cprof__puc_armed(vm->puc, threads[i]));
+            put_back(threads[i], &before, 0);
         }
     }
 }
