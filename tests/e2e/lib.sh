@@ -7,6 +7,13 @@
 
 set -uo pipefail
 
+# What a test inherits says nothing of the programs it starts: signals that are ignored (nohup's, a background job's; a
+# shell cannot set those back), a closed stdin, or a terminal there, which would stop a test in the background.
+if [ -z "${CPROF_TEST_BEGUN:-}" ]; then
+    CPROF_TEST_BEGUN=1 exec env --default-signal bash "$0" "$@" </dev/null
+fi
+unset CPROF_TEST_BEGUN
+
 ROOT=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.." && pwd)
 BUILD=${BUILD:-$ROOT/build/release}
 TMP=$(mktemp -d)

@@ -113,10 +113,23 @@ counts_are_true() {
     is "check's is" "$("$ROOT/scripts/test" --count check "$TMP/check.log")" '1 1'
 }
 
+# Under nohup, as a background job, without stdin: the programs that tests start see none of it.
+tests_begin_afresh() {
+    local out
+    cat >"$TMP/begins.sh" <<'SH'
+. "$ROOT/tests/e2e/lib.sh"
+is "$1" "$(readlink /proc/self/fd/0) $(grep SigIgn /proc/self/status)" "/dev/null SigIgn:	0000000000000000"
+done_testing
+SH
+    out=$(trap '' HUP INT QUIT USR1 PIPE; bash "$TMP/begins.sh" "nothing is inherited" 0<&-)
+    is "a test begins afresh" "$out" $'ok 1 - nothing is inherited\n1..1'
+}
+
 helps_and_refuses
 through_a_link
 env_gives_each_lua_its_own
 checks_find
 snippets_are_found_out
 counts_are_true
+tests_begin_afresh
 done_testing
