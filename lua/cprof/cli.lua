@@ -266,6 +266,7 @@ local function environment(options, output, preload, follow)
     CPROF_ENGINE = options.engine or false,
     CPROF_FOLLOW = not follow and "0",
     CPROF_ROOT = false,
+    CPROF_STDERR = false,
   }
   for _, name in ipairs { "LUA_INIT", "LUA_INIT_5_2", "LUA_INIT_5_3", "LUA_INIT_5_4" } do
     local kept = "CPROF_KEPT_" .. name

@@ -8,11 +8,11 @@
 #include "preload/recorder.h"
 #include "preload/scribe.h"
 #include "preload/settings.h"
+#include "preload/voice.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -21,7 +21,7 @@ static bool was_recording; /* when fork was called; of the forking thread, which
 
 static void complain(const char *what)
 {
-    fprintf(stderr, "cprof: %s cannot be recorded: %s\n", program_invocation_short_name, what);
+    cprof__voice_complain("cannot be recorded", what);
 }
 
 /* The scribe comes first, so that its start is not in the profile. */
@@ -55,6 +55,7 @@ static void after_fork_in_parent(void)
 
 static void after_fork_in_child(void)
 {
+    cprof__voice_forget();
     if (was_recording)
         (void)start();
 }
@@ -74,6 +75,7 @@ __attribute__((constructor)) static void begin(int argc, char **argv, char **env
     const char *wrong = cprof__settings_read(&settings);
     if (!wrong && !settings.output[0])
         return;
+    cprof__voice_begin(&settings);
     if (!wrong)
         wrong = cprof__library_open();
     if (wrong) {

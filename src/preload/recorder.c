@@ -5,6 +5,7 @@
 #include "preload/library.h"
 #include "preload/scribe.h"
 #include "preload/top.h"
+#include "preload/voice.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -12,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define TOP_ROWS 10
@@ -21,8 +21,6 @@
 static struct {
     const cprof__settings *settings;
     cprof_recording *recording; /* written before the scribe starts */
-    struct stat error_output;   /* stderr as it was: a daemon may have put something else there */
-    bool have_error_output;
     atomic_bool forked;
     _Atomic(const char *) remark;
 } recorder;
@@ -42,7 +40,6 @@ int cprof__recorder_start(const cprof__settings *settings)
 {
     recorder.settings = settings;
     recorder.recording = NULL;
-    recorder.have_error_output = fstat(STDERR_FILENO, &recorder.error_output) == 0;
     atomic_store(&recorder.forked, false);
     return cprof__library.cprof_start_cpu_profile(&settings->cpu, &recorder.recording);
 }
@@ -77,26 +74,6 @@ static void print_end(FILE *out, const cprof__top *top, const char *list, const 
         fprintf(out, "cprof: its children write files of their own: %s.PID\n", recorder.settings->output);
 }
 
-/* Whether stderr is the file that it was at the start. */
-static bool may_speak(void)
-{
-    struct stat now;
-    return recorder.have_error_output && fstat(STDERR_FILENO, &now) == 0 &&
-           now.st_dev == recorder.error_output.st_dev && now.st_ino == recorder.error_output.st_ino;
-}
-
-/* One write, so that lines of several processes stay whole. */
-static void say(const char *text, size_t length)
-{
-    while (length && may_speak()) {
-        ssize_t count = write(STDERR_FILENO, text, length);
-        if (count < 0 && errno != EINTR)
-            break;
-        text += count > 0 ? count : 0;
-        length -= count > 0 ? (size_t)count : 0;
-    }
-}
-
 static void say_end(const cprof__top *top, const char *list, const char *file, bool first)
 {
     char *text = NULL;
@@ -106,7 +83,7 @@ static void say_end(const cprof__top *top, const char *list, const char *file, b
         return;
     print_end(out, top, list, file, first);
     if (fclose(out) == 0)
-        say(text, length);
+        cprof__voice_say(text, length);
     free(text);
 }
 
@@ -162,7 +139,7 @@ void cprof__recorder_finish(int why)
     if (snapshot)
         finish(snapshot, why == CPROF__END_EXEC);
     else
-        fprintf(stderr, "cprof: nothing is written: %s\n", cprof__library.cprof_last_error());
+        cprof__voice_complain("leaves no file", cprof__library.cprof_last_error());
     cprof__library.cprof_snapshot_free(snapshot);
     cprof__library.cprof_recording_free(recorder.recording);
     recorder.recording = NULL;

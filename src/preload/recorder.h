@@ -8,8 +8,7 @@
 
 #include "preload/settings.h"
 
-/* Starts to record with SETTINGS, which stay the caller's. On failure prints why on stderr.
- * Returns: 0, or a CPROF_E code. */
+/* Starts to record with SETTINGS, which stay the caller's. Returns: 0, or a CPROF_E code. */
 int cprof__recorder_start(const cprof__settings *settings);
 
 /* Stops, writes the file and says on stderr what is in it. WHY as in scribe.h. A process that is not the first one, and

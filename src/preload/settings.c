@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Removes this library from LD_PRELOAD, whose entries are parted by colons or blanks. */
@@ -32,8 +33,8 @@ static void leave_ld_preload(void)
 
 static void leave_children_alone(void)
 {
-    static const char *const names[] = {"CPROF_OUTPUT", "CPROF_HZ",   "CPROF_MODE",
-                                        "CPROF_ENGINE", "CPROF_ROOT", "CPROF_FOLLOW"};
+    static const char *const names[] = {"CPROF_OUTPUT", "CPROF_HZ",     "CPROF_MODE",  "CPROF_ENGINE",
+                                        "CPROF_ROOT",   "CPROF_STDERR", "CPROF_FOLLOW"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         unsetenv(names[i]);
     leave_ld_preload();
@@ -71,6 +72,35 @@ static bool read_number(const char *name, long *number)
     return *text && !*end && *number > 0 && *number <= INT_MAX;
 }
 
+/* The stderr of the first process: this one's where it is the first, and no image before it has said another. */
+static void read_stderr(cprof__settings *settings)
+{
+    unsigned long long device, inode;
+    struct stat status;
+    const char *told = getenv("CPROF_ROOT") ? getenv("CPROF_STDERR") : NULL;
+    settings->has_stderr = false;
+    if (told && sscanf(told, "%llu:%llu", &device, &inode) == 2) {
+        settings->has_stderr = true;
+        settings->stderr_device = (dev_t)device;
+        settings->stderr_inode = (ino_t)inode;
+    } else if (!told && fstat(STDERR_FILENO, &status) == 0) {
+        settings->has_stderr = true;
+        settings->stderr_device = status.st_dev;
+        settings->stderr_inode = status.st_ino;
+    }
+}
+
+static void tell_children(const cprof__settings *settings)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%d", (int)settings->root);
+    setenv("CPROF_ROOT", text, 1);
+    setenv("CPROF_OUTPUT", settings->output, 1);
+    snprintf(text, sizeof text, "%llu:%llu", (unsigned long long)settings->stderr_device,
+             (unsigned long long)settings->stderr_inode);
+    setenv("CPROF_STDERR", settings->has_stderr ? text : "none", 1);
+}
+
 const char *cprof__settings_read(cprof__settings *settings)
 {
     const char *output = getenv("CPROF_OUTPUT"), *follow = getenv("CPROF_FOLLOW");
@@ -79,6 +109,7 @@ const char *cprof__settings_read(cprof__settings *settings)
     settings->root = getpid();
     if (!output || !*output)
         return NULL;
+    read_stderr(settings);
     long hz = settings->cpu.hz, root = settings->root;
     if (!read_number("CPROF_ROOT", &root))
         return "CPROF_ROOT: no process";
@@ -91,14 +122,10 @@ const char *cprof__settings_read(cprof__settings *settings)
         return wrong;
     settings->cpu.mode = keep("CPROF_MODE");
     settings->cpu.engine = keep("CPROF_ENGINE");
-    if (follow && strcmp(follow, "0") == 0) {
+    if (follow && strcmp(follow, "0") == 0)
         leave_children_alone();
-    } else {
-        char number[24];
-        snprintf(number, sizeof number, "%ld", root);
-        setenv("CPROF_ROOT", number, 1);
-        setenv("CPROF_OUTPUT", settings->output, 1);
-    }
+    else
+        tell_children(settings);
     return NULL;
 }
 

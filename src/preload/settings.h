@@ -2,10 +2,11 @@
  *
  * What the preloaded library is told, by environment variables, which children inherit:
  *
- *   CPROF_OUTPUT   the file to write; "%p" in it is the process's id. Without it nothing is recorded
+ *   CPROF_OUTPUT   the file to write; "%p" in it is the process's id, "%%" a "%". Without it nothing is recorded
  *   CPROF_HZ, CPROF_MODE, CPROF_ENGINE   as in cprof_cpu_options
  *   CPROF_ROOT     the process whose file is CPROF_OUTPUT as it stands; the others add ".PID" where it has no
  *                  "%p". Set here where it is not
+ *   CPROF_STDERR   that process's stderr, "DEVICE:INODE": where it is another file, nothing is said. Set here, too
  *   CPROF_FOLLOW   "0": programs that this one starts are left alone (`cprof run`)
  */
 #ifndef CPROF_PRELOAD_SETTINGS_H
@@ -21,10 +22,13 @@ typedef struct cprof__settings {
     cprof_cpu_options cpu;
     char output[PATH_MAX]; /* absolute; "" where nothing is to be recorded */
     pid_t root;
+    bool has_stderr; /* the first process had one */
+    dev_t stderr_device;
+    ino_t stderr_inode;
 } cprof__settings;
 
-/* Reads the environment, and writes back what children need: an absolute CPROF_OUTPUT, CPROF_ROOT; or removes all
- * of it, with LD_PRELOAD's mention of this library, where they are to be left alone.
+/* Reads the environment, and writes back what children need: an absolute CPROF_OUTPUT, CPROF_ROOT and
+ * CPROF_STDERR; or removes all of it, with LD_PRELOAD's mention of this library, where they are to be left alone.
  * Returns: NULL, or what is wrong (constant). Threads: the only one. */
 const char *cprof__settings_read(cprof__settings *settings);
 

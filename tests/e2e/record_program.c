@@ -4,6 +4,7 @@
  * functions whose names say where it has been.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -98,6 +99,27 @@ static int daemonises(void)
     return 0;
 }
 
+/* Closes its descriptors as daemons do, and opens others in their places. */
+static int closes(void)
+{
+    closefrom(0);
+    for (int i = 0; i < 120; i++)
+        if (open("/dev/null", O_WRONLY) < 0)
+            return 1;
+    exit(3);
+}
+
+/* Leaves a child behind that has closed its standard descriptors and lives on. */
+static int leaves_a_child(void)
+{
+    if (fork() != 0)
+        return 0;
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        close(fd);
+    sleep(15);
+    _exit(0);
+}
+
 static int threads(void)
 {
     pthread_t thread;
@@ -156,6 +178,10 @@ int main(int argc, char **argv)
         return becomes(argv[0]);
     if (strcmp(how, "daemon") == 0)
         return daemonises();
+    if (strcmp(how, "close") == 0)
+        return closes();
+    if (strcmp(how, "background") == 0)
+        return leaves_a_child();
     if (strcmp(how, "threads") == 0)
         return threads();
     if (strcmp(how, "system") == 0)

@@ -139,10 +139,40 @@ is "a script: the exit status of what it became" "$?" 3
 is "a script: the file has its name" "$(echo ./*.gz)" ./cprof.script.sh.cpu.pb.gz
 shows "a script: what it became" cprof.script.sh.cpu.pb.gz at_first
 
+# ---- What is said, and where ----
+
 # A daemon may have another file where stderr was: nothing is written to it.
 rm -f ./*.gz*
 cprof record -o p.gz -- bash -c 'exec 2>other; exit 0' 2>words
 is "stderr is another file: nothing is said there" "$(cat other words)" ''
+cprof record -o p.gz -- bash -c "exec 2>other; exec $PROGRAM exit" >out 2>words
+is "nor by what the program became" "$(cat other words)" ''
+# shellcheck disable=SC2016 # the inner shell's
+cprof record --hz=500 -o p.gz -- bash -c '
+    x=$("$0" exit 2>&1); echo "[$x]"; "$0" exit >/dev/null 2>other; "$0" exit >/dev/null; exit 0' "$PROGRAM" >out 2>words
+is "a child's stderr is another file: the program computes what it would without" "$(cat out other)" '[ready]'
+for file in p.gz.[0-9]*; do
+    pprof -traces "$file" 2>&1 | grep -c -m1 ' at_first$'
+done >counts
+is "each of them has written its file" "$(grep -c 1 counts)" 3
+is "a child says so where its stderr is the first process's" \
+    "$(grep -cE '^cprof: record_program \(process [0-9]+\): [0-9]+ samples, ' words)" 1
+
+# coreutils close stderr to see whether all was written.
+seq 200000 >numbers
+LC_ALL=C cprof record --hz=1000 -o p.gz -- sort -R numbers >out 2>words
+like "stderr is closed at the end: the list is said nevertheless" "$(<words)" '^cprof: the most used functions$'
+like "with the summary" "$(<words)" "^cprof: sort: [0-9]+ samples, .*: $PWD/p\.gz$"
+# Who closes all descriptors closes ours, too, and may then have others of these numbers.
+record "all descriptors are closed" 3 close
+is "all descriptors are closed: nothing is said" "$(<words)" ''
+shows "all descriptors are closed" p.gz at_first
+# What a child of fork keeps open, who reads a pipe to its end waits for.
+rm -f ./*.gz*
+before=$SECONDS
+cprof record -o p.gz -- "$PROGRAM" background 2>&1 >/dev/null | cat >words
+is "a child in the background does not keep stderr open" "$((SECONDS - before < 15))" 1
+like "and the first process has spoken" "$(<words)" '^cprof: record_program: '
 
 # ---- Lua ----
 
