@@ -7,7 +7,6 @@
 #include "preload/top.h"
 #include "preload/voice.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -56,7 +55,7 @@ static void print_seconds(FILE *out, const cprof__top *top)
 /* What is said at the end: of the first process all, of others a line. */
 static void print_end(FILE *out, const cprof__top *top, const char *list, const char *file, bool first)
 {
-    const char *name = program_invocation_short_name, *remark = atomic_load(&recorder.remark);
+    const char *name = recorder.settings->name, *remark = atomic_load(&recorder.remark);
     if (first)
         fprintf(out, "%s%scprof: %s: ", *list ? "cprof: the most used functions\n" : "", list, name);
     else

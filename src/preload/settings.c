@@ -4,6 +4,7 @@
 
 #include "preload/library.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,6 +110,7 @@ const char *cprof__settings_read(cprof__settings *settings)
     settings->root = getpid();
     if (!output || !*output)
         return NULL;
+    snprintf(settings->name, sizeof settings->name, "%s", program_invocation_short_name);
     read_stderr(settings);
     long hz = settings->cpu.hz, root = settings->root;
     if (!read_number("CPROF_ROOT", &root))

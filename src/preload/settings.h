@@ -20,7 +20,8 @@
 
 typedef struct cprof__settings {
     cprof_cpu_options cpu;
-    char output[PATH_MAX]; /* absolute; "" where nothing is to be recorded */
+    char name[NAME_MAX + 1]; /* the program's; a copy, since programs write over argv to show a title */
+    char output[PATH_MAX];   /* absolute; "" where nothing is to be recorded */
     pid_t root;
     bool has_stderr; /* the first process had one */
     dev_t stderr_device;

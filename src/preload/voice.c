@@ -59,8 +59,7 @@ void cprof__voice_say(const char *text, size_t length)
 void cprof__voice_complain(const char *about, const char *text)
 {
     char line[1024];
-    int length =
-        snprintf(line, sizeof line - 1, "cprof: %s %s: %s", program_invocation_short_name, about, text);
+    int length = snprintf(line, sizeof line - 1, "cprof: %s %s: %s", settings->name, about, text);
     if (length < 0)
         return;
     size_t end = (size_t)length < sizeof line - 1 ? (size_t)length : sizeof line - 2;

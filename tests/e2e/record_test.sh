@@ -174,6 +174,9 @@ cprof record -o p.gz -- "$PROGRAM" background 2>&1 >/dev/null | cat >words
 is "a child in the background does not keep stderr open" "$((SECONDS - before < 15))" 1
 like "and the first process has spoken" "$(<words)" '^cprof: record_program: '
 
+record "a title in argv" 3 title
+like "a title in argv: the program has its name" "$(<words)" '^cprof: record_program: '
+
 # ---- Lua ----
 
 cat >work.lua <<'LUA'
