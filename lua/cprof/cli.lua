@@ -150,8 +150,8 @@ end
 
 -- What is wrong with the values; argparse has seen to the rest.
 local function wrong_value(options)
-  local hz = tonumber(options.hz or 100)
-  if not hz or hz < 1 or hz > 4000 or hz % 1 ~= 0 then
+  local hz = options.hz or "100" -- in digits alone, as the preloaded library reads it
+  if not hz:find("^%d+$") or tonumber(hz) < 1 or tonumber(hz) > 4000 then
     return "--hz must be a whole number from 1 to 4000"
   end
   if options.mode and options.mode ~= "cpu" and options.mode ~= "wall" then

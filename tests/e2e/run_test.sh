@@ -155,6 +155,9 @@ refuses() {
 refuses 2 "which command? (try 'cprof --help')"
 refuses 2 "no command 'rum' (try 'cprof --help')" rum
 refuses 2 "unknown option '--hzz'; did you mean '--hz'? (try 'cprof run --help')" run --hzz=3 look.lua
+for hz in 4001 0 -1 0x10 1e2 100.0 '' x; do
+    refuses 2 "--hz must be a whole number from 1 to 4000 (try 'cprof run --help')" run "--hz=$hz" look.lua
+done
 refuses 2 "--hz must be a whole number from 1 to 4000 (try 'cprof run --help')" run --hz 4001 look.lua
 refuses 2 "--mode must be cpu or wall (try 'cprof run --help')" run --mode=none look.lua
 refuses 2 "--engine must be perf, timer or monotonic (try 'cprof run --help')" run --engine=x look.lua
