@@ -109,9 +109,9 @@ cprof.set_prof_stack_depth = core.set_prof_stack_depth
 -- handle stops nothing.
 -- @function start_cpu_profile
 -- @tparam[opt] table options `hz` (samples a second of CPU time, 1 to 4000; 100), `output` (a file written when
---   the recording stops, or the process exits or is ended by SIGINT or SIGTERM; "%p" in it is the process's id), `mode`
---   ("cpu", or "wall": threads that wait are sampled too), `engine` ("perf", "timer" or "monotonic"; by default the
---   first of these that the system allows; while recordings of the same mode run, no other than theirs)
+--   the recording stops, or the process exits or is ended by SIGINT or SIGTERM; "%p" in it is the process's id, "%%" a
+--   "%"), `mode` ("cpu", or "wall": threads that wait are sampled too), `engine` ("perf", "timer" or "monotonic"; by
+--   default the first of these that the system allows; while recordings of the same mode run, no other than theirs)
 -- @treturn[1] Recording the recording
 -- @treturn[2] nil where it cannot be started, or the output not be written
 -- @treturn[2] string a message

@@ -306,7 +306,7 @@ typedef struct cprof_cpu_options {
                            recordings of a mode run, theirs is the engine of that mode: another is an error */
     const char
         *output; /* NULL, or a file to write when the recording is stopped, or the process exits, or is ended
-                           by SIGINT or SIGTERM; "%p" in it is the process's id */
+                           by SIGINT or SIGTERM; "%p" in it is the process's id, "%%" a "%" */
 } cprof_cpu_options;
 #define CPROF_CPU_OPTIONS_INIT                                                                               \
     {                                                                                                        \

@@ -77,7 +77,7 @@ local RUN = {
   epilog = "Example: cprof run --hz=1000 -o fib.pb.gz fib.lua 32\n         go tool pprof -top fib.pb.gz",
   target = "script",
   target_description = "the script; - is standard input",
-  output = "the file (cprof.SCRIPT.cpu.pb.gz); %%p in it is the process's id",
+  output = "the file (cprof.SCRIPT.cpu.pb.gz); %p in it is the process's id, %% a %",
   options = { { "--lua", "the interpreter", value = "LUA" } },
 }
 
@@ -88,7 +88,7 @@ local RECORD = {
   epilog = "Example: cprof record -o sort.pb.gz -- sort --parallel=2 words\n         go tool pprof -top sort.pb.gz",
   target = "program",
   target_description = "the program, looked for in PATH",
-  output = "the file (cprof.PROGRAM.cpu.pb.gz); %%p in it is the process's id",
+  output = "the file (cprof.PROGRAM.cpu.pb.gz); %p in it is the process's id, %% a %",
   options = {},
 }
 
@@ -105,7 +105,7 @@ end
 local function new_parser(command)
   local parser = argparse("cprof " .. command.name, command.description, command.epilog):help_max_width(100)
   add_options(parser, COMMON)
-  parser:option("-o --output", (command.output:gsub("%%%%", "%%"))):argname("FILE")
+  parser:option("-o --output", command.output):argname("FILE")
   add_options(parser, command.options)
   parser:argument(command.target, command.target_description)
   parser:argument("arguments", "its arguments"):args("*")
@@ -249,9 +249,9 @@ end
 
 -- ---- Recording ----
 
--- "dir/fib.lua" gives "cprof.fib.cpu.pb.gz".
+-- "dir/fib.lua" gives "cprof.fib.cpu.pb.gz". What is returned may be given to -o: a "%" of the name is doubled.
 local function default_output(target)
-  local name = target:match("([^/]*)$"):gsub("%.lua$", "")
+  local name = target:match("([^/]*)$"):gsub("%.lua$", ""):gsub("%%", "%%%%")
   return ("cprof.%s.cpu.pb.gz"):format((name == "" or name == "-") and "stdin" or name)
 end
 
@@ -290,7 +290,7 @@ local function become(words, options, output, follow)
     return complain(preload .. ": LD_PRELOAD takes no path with blanks or colons", 1)
   end
   local writable
-  writable, message = process.writable(output)
+  writable, message = process.writable((output:gsub("%%%%", "%%")))
   if not writable then
     return complain(message, 1)
   end

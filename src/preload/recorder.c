@@ -69,8 +69,10 @@ static void print_end(FILE *out, const cprof__top *top, const char *list, const 
                 top->samples, top->samples == 1 ? "" : "s");
     if (remark)
         fprintf(out, "cprof: %s\n", remark);
-    if (atomic_load(&recorder.forked) && !strstr(recorder.settings->output, "%p"))
-        fprintf(out, "cprof: its children write files of their own: %s.PID\n", recorder.settings->output);
+    char path[PATH_MAX];
+    if (atomic_load(&recorder.forked) && !cprof__settings_numbered(recorder.settings) &&
+        cprof__settings_path(recorder.settings, 0, path))
+        fprintf(out, "cprof: its children write files of their own: %s.PID\n", path);
 }
 
 static void say_end(const cprof__top *top, const char *list, const char *file, bool first)

@@ -41,13 +41,19 @@ static void leave_children_alone(void)
     leave_ld_preload();
 }
 
+/* Writes the pattern PATH to OUT, made absolute: a "%" in the current folder's name is no mark. */
 static const char *absolute(const char *path, char *out)
 {
+    char folder[PATH_MAX];
     size_t length = 0;
     if (*path != '/') {
-        if (!getcwd(out, PATH_MAX - 1))
+        if (!getcwd(folder, sizeof folder))
             return "CPROF_OUTPUT: the current folder is not known";
-        length = strlen(out);
+        for (const char *p = folder; *p && length < PATH_MAX - 2; p++) {
+            out[length++] = *p;
+            if (*p == '%')
+                out[length++] = '%';
+        }
         out[length++] = '/';
     }
     if (length + strlen(path) >= PATH_MAX)
@@ -145,14 +151,15 @@ bool cprof__settings_path(const cprof__settings *settings, int part, char *path)
     size_t at = 0;
     bool numbered = false;
     snprintf(number, sizeof number, "%d", (int)getpid());
-    for (const char *p = settings->output, *mark; *p; p = mark) {
-        mark = strstr(p, "%p");
-        append(path, &at, p, mark ? (size_t)(mark - p) : strlen(p));
-        if (!mark)
-            break;
-        append(path, &at, number, strlen(number));
-        numbered = true;
-        mark += 2;
+    for (const char *p = settings->output; *p; p++) {
+        if (p[0] == '%' && p[1] == 'p') {
+            append(path, &at, number, strlen(number));
+            numbered = true;
+            p++;
+        } else {
+            append(path, &at, p, 1);
+            p += p[0] == '%' && p[1] == '%';
+        }
     }
     if (!numbered && getpid() != settings->root) {
         append(path, &at, ".", 1);
@@ -166,4 +173,12 @@ bool cprof__settings_path(const cprof__settings *settings, int part, char *path)
         return false;
     path[at] = 0;
     return true;
+}
+
+bool cprof__settings_numbered(const cprof__settings *settings)
+{
+    for (const char *p = strchr(settings->output, '%'); p && p[1]; p = strchr(p + 2, '%'))
+        if (p[1] == 'p')
+            return true;
+    return false;
 }

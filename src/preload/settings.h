@@ -21,7 +21,7 @@
 typedef struct cprof__settings {
     cprof_cpu_options cpu;
     char name[NAME_MAX + 1]; /* the program's; a copy, since programs write over argv to show a title */
-    char output[PATH_MAX];   /* absolute; "" where nothing is to be recorded */
+    char output[PATH_MAX];   /* absolute, with its marks; "" where nothing is to be recorded */
     pid_t root;
     bool has_stderr; /* the first process had one */
     dev_t stderr_device;
@@ -36,5 +36,8 @@ const char *cprof__settings_read(cprof__settings *settings);
 /* Writes the name of the calling process's file to PATH, which has PATH_MAX bytes; PART 0 is the file itself, 1 and
  * up are those of what ran in the process before an exec. Returns false where it does not fit. */
 bool cprof__settings_path(const cprof__settings *settings, int part, char *path);
+
+/* Whether each process has a file of its own by its name alone: there is a "%p" in it. */
+bool cprof__settings_numbered(const cprof__settings *settings);
 
 #endif

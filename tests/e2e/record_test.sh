@@ -126,6 +126,17 @@ rm -f ./*.gz*
 cprof record -o 'p.%p.gz' -- "$PROGRAM" fork >out 2>words
 is "%p in the name: a file for each process" "$(find . -name 'p.[0-9]*.gz' | wc -l)" 2
 unlike "%p in the name: no other ending" "$(echo ./*)" 'gz\.'
+rm -f ./*.gz*
+mkdir '%p%%d%' && (cd '%p%%d%' && cprof record -o '50%%p%%%.gz' -- "$PROGRAM" fork >../out 2>../words)
+is "%% in the name is a %, and in the folder's it stands" \
+    "$(find . -name '*.gz*' | sed 's/gz\.[0-9]*$/gz.PID/' | sort)" \
+    $'./%p%%d%/50%p%%.gz\n./%p%%d%/50%p%%.gz.PID'
+like "which is said" "$(<words)" "children write files of their own: $PWD/%p%%d%/50%p%%\.gz\.PID$"
+cprof record -o '%%/p.gz' -- "$PROGRAM" exit >out 2>words
+is "%% in a folder's name, too" "$? $(<words)" "1 cprof: %/p.gz: No such file or directory"
+cp "$PROGRAM" 100%p && cprof record -- ./100%p exit >out 2>words
+is "a % in the program's name is no mark" "$(echo ./*.gz)" './cprof.100%p.cpu.pb.gz'
+rm -r '%p%%d%' 100%p
 
 cat >script.sh <<SH
 #!/bin/sh
@@ -149,7 +160,10 @@ cprof record -o p.gz -- bash -c "exec 2>other; exec $PROGRAM exit" >out 2>words
 is "nor by what the program became" "$(cat other words)" ''
 # shellcheck disable=SC2016 # the inner shell's
 cprof record --hz=500 -o p.gz -- bash -c '
-    x=$("$0" exit 2>&1); echo "[$x]"; "$0" exit >/dev/null 2>other; "$0" exit >/dev/null; exit 0' "$PROGRAM" >out 2>words
+    x=$("$0" exit 2>&1); echo "[$x]"
+    "$0" exit >/dev/null 2>other
+    "$0" exit >/dev/null
+    exit 0' "$PROGRAM" >out 2>words
 is "a child's stderr is another file: the program computes what it would without" "$(cat out other)" '[ready]'
 for file in p.gz.[0-9]*; do
     pprof -traces "$file" 2>&1 | grep -c -m1 ' at_first$'
