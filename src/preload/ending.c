@@ -5,6 +5,7 @@
 #include "preload/recorder.h"
 #include "preload/scribe.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -18,20 +19,37 @@
 #define SIGNAL_PATIENCE_MS 100
 #define EXIT_PATIENCE_MS 3000
 
-/* Signals that end a process (signal(7)). Those that dump core are there for what a crash or abort has recorded; a
- * SIGKILL leaves no file. */
-static const int SIGNALS[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGILL,  SIGTRAP,   SIGABRT,
-                              SIGBUS,  SIGFPE,  SIGUSR1, SIGSEGV, SIGUSR2,   SIGPIPE,
-                              SIGALRM, SIGTERM, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGSYS};
+/* Signals that end a process (signal(7)), besides those of a crash and the real-time ones; a SIGKILL leaves no file. */
+static const int ENDINGS[] = {SIGHUP,  SIGINT,    SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM,  SIGTERM,
+                              SIGXCPU, SIGVTALRM, SIGXFSZ, SIGPROF, SIGIO,   SIGPWR,  SIGSTKFLT};
 
-static atomic_int fatal; /* the signal that ends the process; 0: none */
+static atomic_int fatal;     /* the signal that ends the process; 0: none */
+static atomic_bool prepared; /* the handlers are in their places */
+
+/* The C library's functions, for the program's (interpose.h) take our handler to be the default. */
+static __typeof__(&sigaction) next_sigaction;
+static __typeof__(&signal) next_signal;
+
+/* Constructors of other libraries may come before ours; nobody who is in a signal's handler does. */
+static void find_next(void)
+{
+    next_signal = (__typeof__(&signal))dlsym(RTLD_NEXT, "signal");
+    next_sigaction = (__typeof__(&sigaction))dlsym(RTLD_NEXT, "sigaction");
+}
+
+static int set_action(int signal, const struct sigaction *action, struct sigaction *old)
+{
+    if (!next_sigaction)
+        find_next();
+    return next_sigaction(signal, action, old);
+}
 
 /* Ends the process by SIGNAL, which its parent sees. */
 static void die(int signal)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
     sigset_t set;
-    sigaction(signal, &action, NULL);
+    set_action(signal, &action, NULL);
     syscall(SYS_tgkill, getpid(), (int)syscall(SYS_gettid), signal);
     sigemptyset(&set);
     sigaddset(&set, signal);
@@ -67,7 +85,7 @@ static void on_signal(int signal, siginfo_t *info, void *context)
     if (crash && info->si_code > 0 && signal != SIGABRT) {
         /* The instruction is run again, so that a core shows it. */
         struct sigaction action = {.sa_handler = SIG_DFL};
-        sigaction(signal, &action, NULL);
+        set_action(signal, &action, NULL);
     } else if (crash || written) {
         die(signal);
     }
@@ -79,16 +97,51 @@ static void on_exit_hook(void)
     cprof__ending_before_exit();
 }
 
+static const struct sigaction OURS = {.sa_sigaction = on_signal,
+                                      .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
+
+/* The C library keeps the real-time signals below SIGRTMIN for itself. */
+static bool is_ending(int signal)
+{
+    for (size_t i = 0; i < sizeof ENDINGS / sizeof *ENDINGS; i++)
+        if (signal == ENDINGS[i])
+            return true;
+    return signal >= SIGRTMIN && signal <= SIGRTMAX;
+}
+
+static bool is_default(const struct sigaction *action)
+{
+    return !(action->sa_flags & SA_SIGINFO) && action->sa_handler == SIG_DFL;
+}
+
 static void install_handlers(void)
 {
-    for (size_t i = 0; i < sizeof SIGNALS / sizeof *SIGNALS; i++) {
-        struct sigaction action = {.sa_sigaction = on_signal,
-                                   .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK},
-                         old;
-        if (sigaction(SIGNALS[i], NULL, &old) == 0 && !(old.sa_flags & SA_SIGINFO) &&
-            old.sa_handler == SIG_DFL)
-            sigaction(SIGNALS[i], &action, NULL);
-    }
+    struct sigaction old;
+    for (int signal = 1; signal <= SIGRTMAX; signal++)
+        if ((is_crash(signal) || is_ending(signal)) && set_action(signal, NULL, &old) == 0 &&
+            is_default(&old))
+            set_action(signal, &OURS, NULL);
+    atomic_store(&prepared, true);
+}
+
+int cprof__ending_sigaction(int signal, const struct sigaction *action, struct sigaction *old)
+{
+    bool caught = atomic_load(&prepared) && is_ending(signal);
+    int code = set_action(signal, caught && action && is_default(action) ? &OURS : action, old);
+    if (code == 0 && old && caught && (old->sa_flags & SA_SIGINFO) && old->sa_sigaction == on_signal)
+        *old = (struct sigaction){.sa_handler = SIG_DFL};
+    return code;
+}
+
+cprof__signal_handler cprof__ending_set_handler(int signal, cprof__signal_handler handler)
+{
+    struct sigaction action = {.sa_handler = SIG_DFL}, old;
+    if (cprof__ending_sigaction(signal, handler == SIG_DFL ? &action : NULL, &old) != 0)
+        return SIG_ERR;
+    /* The C library's knows what siginterrupt has said. */
+    if (handler != SIG_DFL && next_signal(signal, handler) == SIG_ERR)
+        return SIG_ERR;
+    return old.sa_handler;
 }
 
 void cprof__ending_prepare(void)

@@ -3,15 +3,26 @@
  * The ways in which a process ends, and the one in which it becomes another: each waits until the file is written.
  * exit and quick_exit have hooks; _exit, execve and their kin are put before the C library's (interpose.h); signals
  * that end a process are caught where the program has not said what it wants done with them, and end it after the
- * writing, as they would have.
+ * writing, as they would have. The program does not see that: where it asks, it is told that they have their default
+ * (profilers and virtual machines look for signals that nobody uses), and where it gives a signal back to the default,
+ * ours is there again.
  */
 #ifndef CPROF_PRELOAD_ENDING_H
 #define CPROF_PRELOAD_ENDING_H
 
+#include <signal.h>
 #include <stdbool.h>
 
 /* Installs handlers and hooks. Called once a process image, before main. */
 void cprof__ending_prepare(void);
+
+/* What the program does by sigaction: ours is to it the default. Signals of a crash go to the C library as they are:
+ * the guard around our own loads stands above the handler for them, and has to see it. Signals: safe. */
+int cprof__ending_sigaction(int signal, const struct sigaction *action, struct sigaction *old);
+
+/* The same for signal(2). */
+typedef void (*cprof__signal_handler)(int);
+cprof__signal_handler cprof__ending_set_handler(int signal, cprof__signal_handler handler);
 
 /* Starts the scribe for this process (again in a child of fork, and after an exec that failed). Returns: 0, or an
  * errno value. */

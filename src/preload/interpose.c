@@ -73,6 +73,18 @@ int daemon(int keep_folder, int keep_files)
     return 0;
 }
 
+/* ---- Signals ---- */
+
+int sigaction(int number, const struct sigaction *action, struct sigaction *old)
+{
+    return cprof__ending_sigaction(number, action, old);
+}
+
+cprof__signal_handler signal(int number, cprof__signal_handler handler)
+{
+    return cprof__ending_set_handler(number, handler);
+}
+
 /* ---- exec ---- */
 
 /* A shell tries each folder of PATH: where no program lies, nothing ends. */

@@ -7,7 +7,9 @@
 #define CPROF_PRELOAD_INTERPOSE_H
 
 #include "cprof_lua.h"
+#include "preload/ending.h"
 
+#include <signal.h>
 #include <stddef.h>
 
 /* Ends without hooks; written before. Signals: safe, as theirs. Source: _exit(2) */
@@ -31,6 +33,11 @@ CPROF_API int execle(const char *path, const char *argument, ...);
 CPROF_API int fexecve(int fd, char *const argv[], char *const environment[]);
 CPROF_API int execveat(int folder, const char *path, char *const argv[], char *const environment[],
                        int flags);
+
+/* What is to be done with a signal, as the program sees it (ending.h). Signals: safe, as theirs.
+ * Source: sigaction(2), signal(2) */
+CPROF_API int sigaction(int number, const struct sigaction *action, struct sigaction *old);
+CPROF_API cprof__signal_handler signal(int number, cprof__signal_handler handler);
 
 /* lua_Alloc of lua.h. */
 typedef void *(*cprof__lua_alloc)(void *context, void *block, size_t old_size, size_t new_size);

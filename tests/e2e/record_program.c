@@ -147,6 +147,43 @@ static int allocates(void)
     }
 }
 
+/* Whether all signals that end a process are as exec leaves them; those of a crash may have handlers. */
+static int looks_at_signals(void)
+{
+    for (int number = 1; number <= SIGRTMAX; number++) {
+        const char *name = number < SIGRTMIN ? sigabbrev_np(number) : "RT";
+        struct sigaction action = {.sa_handler = SIG_DFL};
+        if (!name || strstr(" ILL TRAP ABRT BUS FPE SEGV SYS URG ", name))
+            continue;
+        if (sigaction(number, NULL, &action) == 0 && action.sa_handler != SIG_DFL)
+            printf("%s has a handler\n", name);
+    }
+    return 0;
+}
+
+/* The signal may come while the program does something else than to wait; write alone is safe then. */
+static void clean_up(int number)
+{
+    (void)!write(STDOUT_FILENO, "clean\n", 6);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+static void go_on(int number)
+{
+    (void)number;
+}
+
+/* Has handlers for signals, and gives one of them back. Returns whether all was as without us. */
+static int handles(void)
+{
+    struct sigaction action = {.sa_handler = go_on}, old;
+    return sigaction(SIGRTMIN, &action, NULL) == 0 && raise(SIGRTMIN) == 0 &&
+           signal(SIGPROF, go_on) == SIG_DFL && raise(SIGPROF) == 0 && signal(SIGTERM, clean_up) == SIG_DFL &&
+           sigaction(SIGIO, &action, &old) == 0 && old.sa_handler == SIG_DFL &&
+           sigaction(SIGIO, &old, &action) == 0 && action.sa_handler == go_on;
+}
+
 static int ends(const char *how)
 {
     if (strcmp(how, "exit") == 0)
@@ -164,7 +201,7 @@ static int ends(const char *how)
     if (strcmp(how, "pipe") == 0)
         for (;;)
             puts("a line that nobody reads to the end");
-    if (strcmp(how, "sleep") == 0) {
+    if (strcmp(how, "sleep") == 0 || strcmp(how, "handle") == 0) {
         sleep(60);
         puts("woke up");
     }
@@ -174,6 +211,8 @@ static int ends(const char *how)
 int main(int argc, char **argv)
 {
     const char *how = argc > 1 ? argv[1] : "";
+    if (strcmp(how, "handle") == 0 && !handles())
+        return 1;
     at_first();
     puts("ready");
     fflush(stdout);
@@ -191,6 +230,8 @@ int main(int argc, char **argv)
         return leaves_a_child();
     if (strcmp(how, "title") == 0)
         return titled(argv);
+    if (strcmp(how, "look") == 0)
+        return looks_at_signals();
     if (strcmp(how, "threads") == 0)
         return threads();
     if (strcmp(how, "system") == 0)

@@ -61,9 +61,9 @@ cprof record -o p.gz -- "$PROGRAM" pipe 2>words | head -1 >out
 is "a reader that goes: SIGPIPE" "${PIPESTATUS[0]}" 141
 shows "SIGPIPE" p.gz at_first
 
-# is_killed SIGNAL STATUS HOW
+# is_killed SIGNAL STATUS HOW [WORDS]: by the signal, once it is ready; then it has said WORDS.
 is_killed() {
-    local signal=$1 status=$2 how=$3 attempt
+    local signal=$1 status=$2 how=$3 words=${4:-ready} attempt
     rm -f p.gz
     : >out
     cprof record --hz=500 -o p.gz -- "$PROGRAM" "$how" >out 2>words &
@@ -76,12 +76,23 @@ is_killed() {
     kill "-$signal" "$pid"
     wait "$pid" 2>/dev/null
     is "SIG$signal in $how: the program dies by it (after $attempt looks)" "$?" "$status"
-    is "SIG$signal in $how: and does nothing more" "$(<out)" ready
+    is "SIG$signal in $how: and does nothing more" "$(<out)" "$words"
     shows "SIG$signal in $how" p.gz at_first
 }
 is_killed TERM 143 sleep
 is_killed HUP 129 sleep
 is_killed USR1 138 sleep
+is_killed PROF 155 sleep
+is_killed IO 157 sleep
+is_killed PWR 158 sleep
+is_killed STKFLT 144 sleep
+is_killed RTMIN 162 sleep
+is_killed RTMAX 192 sleep
+# Handlers of the program's own, and those that it gives back to the default.
+is_killed TERM 143 handle $'ready\nclean'
+is_killed IO 157 handle
+record "signals" 0 look
+is "signals: the program sees them as they were" "$(<out)" ready
 for _ in 1 2 3 4 5; do
     is_killed TERM 143 malloc
 done
