@@ -351,7 +351,8 @@ typedef struct cprof_http_options {
 
 /* Serves /debug/pprof/ from a thread of its own, which touches no Lua state. There, profile?seconds=N&hz=N (and
  * mode, engine: see cprof_cpu_options) is a CPU profile of the N seconds to come, 30 where none are given; it
- * ends early when its client goes.
+ * ends early when its client goes. At most 48 are recorded at once (503 Service Unavailable for more); another engine
+ * than that of those that run is a 409 Conflict.
  * Returns: 0; CPROF_EADDRINUSE, CPROF_EINVAL, CPROF_ESYSTEM, CPROF_ENOMEM.
  * Source: https://pkg.go.dev/net/http/pprof */
 CPROF_API int cprof_http_start(const cprof_http_options *options, cprof_http **out);

@@ -24,7 +24,10 @@ static void refuse_to_start(cprof__response *response, int code)
     char text[ERROR_TEXT_MAX];
     const char *why = cprof_last_error();
     snprintf(text, sizeof text, "Could not enable CPU profiling: %s", why[0] ? why : cprof_strerror(code));
-    cprof__response_error(response, code == CPROF_EINVAL ? 400 : 500, text);
+    int status = code == CPROF_EINVAL   ? 400
+                 : code == CPROF_EEXIST ? 409
+                                        : 500; /* another engine runs: not for ever */
+    cprof__response_error(response, status, text);
 }
 
 static void start(cprof__response *response, const cprof_cpu_options *options, long long seconds)

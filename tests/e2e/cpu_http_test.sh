@@ -108,7 +108,7 @@ is "and the next one works" "$(get -o /dev/null -w '%{http_code}' "$BASE/profile
 
 # ---- What it cannot mean ----
 
-fetch meanwhile 'seconds=4&hz=500'
+fetch meanwhile 'seconds=4&hz=500&engine=timer'
 comes_to "one is recorded meanwhile" "$HOST" yes
 for bad in hz=0 hz=4001 hz=fast mode=sleep engine=steam seconds=3601; do
     is "$bad is refused" "$(get -o "$TMP/why" -w '%{http_code}' "$BASE/profile?$bad&seconds=1")" 400
@@ -118,6 +118,9 @@ for bad in hz=-1 hz=1.5 hz=0x10 hz=99999999999999999999 mode=CPU 'engine=perf&mo
     is "$bad is refused" "$(get -o "$TMP/why" -w '%{http_code}' "$BASE/profile?$bad&seconds=1")" 400
     like "$bad: and the body says why" "$(<"$TMP/why")" "${bad%%=*}: "
 done
+is "another engine meanwhile is a conflict" \
+    "$(get -o "$TMP/why" -w '%{http_code}' "$BASE/profile?engine=monotonic&seconds=1")" 409
+like "and the body says with which" "$(<"$TMP/why")" "engine: 'monotonic' is not that of .*, 'timer'"
 wait "${FETCHES[@]}"
 splits "the one that was recorded meanwhile is whole" "$(pprof -top "$TMP/meanwhile.pb.gz" 2>/dev/null)"
 out=$(pprof -top "$BASE/profile?seconds=1&hz=0" 2>&1)
