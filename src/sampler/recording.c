@@ -84,6 +84,8 @@ static uint64_t accept(cprof_recording *r, const cprof__credit *credit, cprof__r
     *place = place_of(r, credit->thread->sampled.index);
     if (!*place || (*place)->serial != credit->thread->serial || credit->at_ns <= (*place)->begin_ns)
         return 0;
+    r->fell_back += r->source == CPROF__SOURCE_CPU && credit->thread->fell_back && !(*place)->fell_back;
+    (*place)->fell_back |= credit->thread->fell_back;
     uint64_t own_ns = credit->at_ns - (*place)->begin_ns;
     uint64_t weight_ns = credit->weight_ns < own_ns ? credit->weight_ns : own_ns;
     r->credited_ns += weight_ns;
@@ -178,6 +180,9 @@ static size_t write_comments(const cprof_recording *r, char (*texts)[160], const
         }                                                                                                    \
     } while (0)
     COMMENT(true, "cprof engine: %s", r->engine_comment);
+    COMMENT(r->fell_back,
+            "threads sampled by timers on their CPU clocks, since the engine could not serve them: %u",
+            (unsigned)r->fell_back);
     COMMENT(r->unresolved, "%lld of %lld samples without the Lua frames: no safepoint came",
             (long long)r->unresolved, (long long)r->samples);
     COMMENT(r->lost, "samples that lost their stacks, for want of room in the ring: %lld",
@@ -189,8 +194,8 @@ static size_t write_comments(const cprof_recording *r, char (*texts)[160], const
 
 int cprof__recording_end(cprof_recording *r, uint64_t collector_ns)
 {
-    char texts[4][160];
-    const char *comments[4];
+    char texts[5][160];
+    const char *comments[5];
     bool cpu = r->source == CPROF__SOURCE_CPU;
     r->end_ns = clock_ns(CLOCK_MONOTONIC);
     for (uint32_t i = 0; i < r->thread_room; i++)

@@ -15,6 +15,7 @@ typedef struct cprof__recorded_thread {
     uint64_t begin_ns; /* the thread's clock when the recording began; what was before is not its own */
     uint64_t kept_ns;  /* credited to no stack yet, where the sampler runs at a higher rate */
     uint32_t last_stack, last_labels;
+    bool fell_back; /* counted */
 } cprof__recorded_thread;
 
 struct cprof_recording {
@@ -32,6 +33,7 @@ struct cprof_recording {
     uint64_t credited_ns;      /* of it, what came in */
     uint64_t collector_ns;     /* the collector's own CPU time at the beginning */
     int64_t samples, unresolved, lost;
+    uint32_t fell_back; /* threads that gave samples by another engine than ENGINE */
     cprof__sums sums;
     bool out_of_memory;
     cprof__recorded_thread *threads; /* by the index of the thread's record */

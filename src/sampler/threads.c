@@ -157,6 +157,16 @@ static void begin_clock(cprof__tracked *thread, enum cprof__source source)
         atomic_store(&thread->sampled.events[source].at_ns, now_ns);
 }
 
+/* What every thread can have. */
+static int fall_back(cprof__tracked *thread, const cprof__rates *rates, uint64_t first_ns)
+{
+    uint64_t period_ns = rates->period_ns[CPROF__SOURCE_CPU];
+    int failed = cprof__engine_timer.open(&thread->events[CPROF__SOURCE_CPU], &thread->sampled,
+                                          CPROF__SOURCE_CPU, period_ns, first_ns);
+    thread->fell_back = !failed && rates->engines[CPROF__SOURCE_CPU] != &cprof__engine_timer;
+    return failed;
+}
+
 /* Opens what RATES asks for; where its engine cannot serve this thread (no descriptor is left), the next one. */
 static int open_events(cprof__tracked *thread, const cprof__rates *rates)
 {
@@ -174,9 +184,10 @@ static int open_events(cprof__tracked *thread, const cprof__rates *rates)
         (void)cprof__handler_jitter(&thread->sampled.random, period_ns);
         int failed =
             rates->engines[i]->open(&thread->events[i], &thread->sampled, source, period_ns, first_ns);
+        if (source == CPROF__SOURCE_CPU)
+            thread->fell_back = false;
         if (failed && failed != ESRCH && source == CPROF__SOURCE_CPU)
-            failed =
-                cprof__engine_timer.open(&thread->events[i], &thread->sampled, source, period_ns, first_ns);
+            failed = fall_back(thread, rates, first_ns);
         error = failed && failed != ESRCH ? failed : error;
     }
     return error;
@@ -215,7 +226,7 @@ static DIR *open_list(const cprof__rates *rates)
             continue;
         close_event(t, CPROF__SOURCE_CPU);
         directory = opendir("/proc/self/task");
-        (void)cprof__engine_timer.open(event, &t->sampled, CPROF__SOURCE_CPU, period_ns, period_ns);
+        (void)fall_back(t, rates, period_ns);
     }
     return directory;
 }

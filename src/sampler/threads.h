@@ -16,6 +16,7 @@ typedef struct cprof__tracked {
     uint32_t serial;        /* unique among threads, never 0 */
     bool seen;              /* in the list at hand */
     cprof__engine_event events[CPROF__SOURCES];
+    bool fell_back; /* its CPU time is seen by a timer, since the engine that is on could not serve it */
 
     /* The thread's own, with its gate closed: the safepoint that is asked for. */
     cprof_vm_moment asked;

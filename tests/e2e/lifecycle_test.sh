@@ -73,6 +73,17 @@ engine() {
         like "$1: names its engine" "$(pprof -comments "$TMP/$1.pb.gz" 2>&1)" "^cprof engine: $2\$"
 }
 engine no_timers 'perf_event task-clock(, user space only .*)?'
+# Where it could not serve all threads, that is said.
+fell_back() {
+    local comments
+    comments=$(pprof -comments "$TMP/$1.pb.gz" 2>&1)
+    if grep -q '^cprof engine: perf' <<<"$comments"; then
+        like "$1: tells how many threads timers sampled" "$comments" "^threads sampled by timers .*: $2\$"
+    fi
+}
+fell_back no_descriptors '[12]'
+unlike "no_timers: no thread was sampled by one" "$(pprof -comments "$TMP/no_timers.pb.gz" 2>&1)" \
+    '^threads sampled by timers'
 engine no_perf "timers on each thread's CPU clock"
 engine no_cpu_timers 'timers on the monotonic clock'
 
