@@ -59,7 +59,7 @@ cprof.profiles = core.profiles
 
 --- Makes a set of labels to give to entries. Making it once and using it often is cheap.
 -- @function labels
--- @tparam table labels string keys; values are strings or integers
+-- @tparam table labels string keys; values are strings, or integers, for which `go tool pprof` takes the key as unit
 -- @treturn Labels the set; equal sets compare equal
 -- @raise where a key or value has another type
 -- @usage local set = cprof.labels { route = "/blob" }; open_blobs:add(blob, { labels = set })

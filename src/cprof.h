@@ -84,7 +84,8 @@ CPROF_API void cprof_free(void *memory);
 
 /* ---- Labels ---- */
 
-/* A label: KEY with a string STR, or, where STR is NULL, the number NUM in UNIT (NULL: none). */
+/* A label: KEY with a string STR, or, where STR is NULL, the number NUM in UNIT (NULL: none; pprof then takes the key
+ * for it, and in files a 0 has it, for otherwise pprof would not see the label). */
 typedef struct cprof_label {
     const char *key;
     const char *str;

@@ -251,6 +251,17 @@ void cprof__encoder_location(cprof__encoder *encoder, const cprof__encode_locati
     put(encoder, &message);
 }
 
+/* The unit that is written for the number of LABEL. A label that has no string and no unit, and is 0, is none for pprof;
+ * so it gets the unit that pprof gives to numbers without one, and is shown and filtered as they are. */
+static const char *unit_of(const cprof_label *label)
+{
+    if (label->unit && *label->unit)
+        return label->unit;
+    if (label->num)
+        return "";
+    return strcmp(label->key, "request") == 0 || strcmp(label->key, "alignment") == 0 ? "bytes" : label->key;
+}
+
 static label_message label_of(cprof__encoder *encoder, const cprof_label *label)
 {
     label_message packed = PERFTOOLS__PROFILES__LABEL__INIT;
@@ -259,7 +270,7 @@ static label_message label_of(cprof__encoder *encoder, const cprof_label *label)
         packed.str = string(encoder, label->str);
     } else {
         packed.num = label->num;
-        packed.num_unit = label->unit ? string(encoder, label->unit) : 0;
+        packed.num_unit = string(encoder, unit_of(label));
     }
     return packed;
 }

@@ -86,6 +86,38 @@ static void pprof_reads_every_field(void **state)
     free(top);
 }
 
+/* pprof drops a label with neither a string, a unit nor a number other than 0. */
+static void a_label_of_zero_is_shown(void **state)
+{
+    (void)state;
+    judge_bytes bytes = {0};
+    cprof__encoder *encoder;
+    assert_int_equal(cprof__encoder_open(judge_write, &bytes, 1, &encoder), 0);
+    cprof__encoder_sample_types(encoder, &(cprof_value_type){"a", "count"}, 1);
+    cprof__encoder_location(encoder, &(cprof__encode_location){1, 0, 0x1000, NULL, 0});
+    for (int64_t i = 0; i < 3; i++) {
+        const cprof_label labels[] = {
+            {"request", NULL, i * 4096, ""}, {"shard", NULL, i, NULL}, {"wait", NULL, i, "ms"}};
+        cprof__encoder_sample(encoder, &(cprof__encode_sample){&(uint64_t){1}, 1, &(int64_t){1}, labels, 3});
+    }
+    assert_int_equal(cprof__encoder_close(encoder), 0);
+    judge_save("zero.pb.gz", &bytes);
+    free(bytes.data);
+    char *tags = judge_ask("go tool pprof -tags zero.pb.gz");
+    static const char *const lines[] = {
+        " request: Total 3.0\n          1.0 (33.33%): 0\n          1.0 (33.33%): 4kB\n",
+        " shard: Total 3.0\n        1.0 (33.33%): 0\n        1.0 (33.33%): 1\n        1.0 (33.33%): 2\n",
+        " wait: Total 3.0\n",
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+        if (!strstr(tags, lines[i]))
+            fail_msg("not found:\n%s\nin:\n%s", lines[i], tags);
+    free(tags);
+    tags = judge_ask("go tool pprof -tags -tagfocus=shard=0 zero.pb.gz 2>/dev/null");
+    assert_non_null(strstr(tags, " shard: Total 1.0\n        1.0 (  100%): 0\n"));
+    free(tags);
+}
+
 static void protoc_reads_it_against_the_schema(void **state)
 {
     (void)state;
@@ -275,6 +307,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pprof_reads_every_field),
+        cmocka_unit_test(a_label_of_zero_is_shown),
         cmocka_unit_test(protoc_reads_it_against_the_schema),
         cmocka_unit_test(an_empty_profile_is_read),
         cmocka_unit_test(ill_formed_strings_are_repaired),
