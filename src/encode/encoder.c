@@ -251,8 +251,8 @@ void cprof__encoder_location(cprof__encoder *encoder, const cprof__encode_locati
     put(encoder, &message);
 }
 
-/* The unit that is written for the number of LABEL. A label that has no string and no unit, and is 0, is none for pprof;
- * so it gets the unit that pprof gives to numbers without one, and is shown and filtered as they are. */
+/* The unit that is written for the number of LABEL. A label that has no string and no unit, and is 0, is none for
+ * pprof; so it gets the unit that pprof gives to numbers without one, and is shown and filtered as they are. */
 static const char *unit_of(const cprof_label *label)
 {
     if (label->unit && *label->unit)

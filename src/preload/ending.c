@@ -133,7 +133,7 @@ int cprof__ending_sigaction(int signal, const struct sigaction *action, struct s
     return code;
 }
 
-cprof__signal_handler cprof__ending_set_handler(int signal, cprof__signal_handler handler)
+__sighandler_t cprof__ending_set_handler(int signal, __sighandler_t handler)
 {
     struct sigaction action = {.sa_handler = SIG_DFL}, old;
     if (cprof__ending_sigaction(signal, handler == SIG_DFL ? &action : NULL, &old) != 0)

@@ -21,8 +21,7 @@ void cprof__ending_prepare(void);
 int cprof__ending_sigaction(int signal, const struct sigaction *action, struct sigaction *old);
 
 /* The same for signal(2). */
-typedef void (*cprof__signal_handler)(int);
-cprof__signal_handler cprof__ending_set_handler(int signal, cprof__signal_handler handler);
+__sighandler_t cprof__ending_set_handler(int signal, __sighandler_t handler);
 
 /* Starts the scribe for this process (again in a child of fork, and after an exec that failed). Returns: 0, or an
  * errno value. */

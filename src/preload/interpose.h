@@ -7,9 +7,7 @@
 #define CPROF_PRELOAD_INTERPOSE_H
 
 #include "cprof_lua.h"
-#include "preload/ending.h"
 
-#include <signal.h>
 #include <stddef.h>
 
 /* Ends without hooks; written before. Signals: safe, as theirs. Source: _exit(2) */
@@ -36,6 +34,8 @@ CPROF_API int execveat(int folder, const char *path, char *const argv[], char *c
 
 /* What is to be done with a signal, as the program sees it (ending.h). Signals: safe, as theirs.
  * Source: sigaction(2), signal(2) */
+struct sigaction;
+typedef void (*cprof__signal_handler)(int);
 CPROF_API int sigaction(int number, const struct sigaction *action, struct sigaction *old);
 CPROF_API cprof__signal_handler signal(int number, cprof__signal_handler handler);
 

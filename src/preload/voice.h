@@ -10,9 +10,9 @@
 
 #include <stddef.h>
 
-/* From now on stderr is that of SETTINGS, which stay the caller's. The first process keeps a descriptor of it, for
+/* From now on stderr is that of OF, which stays the caller's. The first process keeps a descriptor of it, for
  * programs that close stderr before they exit (coreutils). Threads: the only one. */
-void cprof__voice_begin(const cprof__settings *settings);
+void cprof__voice_begin(const cprof__settings *of);
 
 /* In a child of fork, which may outlive the first process: lets go of that descriptor, lest who reads a pipe to its end
  * waits for the child. */
