@@ -407,8 +407,8 @@ static void start(cprof__jit_slot *slot, lua_State *L)
     enum cprof__jit_holder holder = cprof__jit_holder(slot);
     bool started = holder == CPROF__JIT_NOBODY && start_profiler(slot, L);
     give_mutex();
-    /* Where it cannot be had now, it need not be tried each time. Where another holds it, that is seen by itself, and the
-     * end of it, too. */
+    /* Where it cannot be had now, it need not be tried each time. Where another holds it, that is seen by itself, and
+     * the end of it, too. */
     if (holder == CPROF__JIT_NOBODY) {
         atomic_store_explicit(&slot->refused, started ? 0 : CPROF__JIT_REFUSED_REQUESTS,
                               memory_order_relaxed);

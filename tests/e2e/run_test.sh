@@ -87,7 +87,7 @@ end
 LUA
 for runtime in "${RUNTIMES[@]}"; do
     rm -f ./*.pb.gz
-    cprof run --lua="$runtime" --hz=5e2 work.lua 2>words || not_ok "$runtime runs"
+    cprof run --lua="$runtime" --hz=500 work.lua 2>words || not_ok "$runtime runs"
     is "$runtime: the file is named after the script" "$(echo ./*.pb.gz)" ./cprof.work.cpu.pb.gz
     like "$runtime: it is said where" "$(<words)" \
         "^cprof: $runtime: [0-9]+ samples, 1\.[0-9]+s of CPU time: $PWD/cprof\.work\.cpu\.pb\.gz$"

@@ -14,6 +14,8 @@
 #include <lualib.h>
 
 #include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -421,6 +423,61 @@ static void test_custom_in_second_state(void **unused)
     expect_stack("nest(f, 0)", "run < call_helper < in_second < f < resume_helper < nest < jit (main chunk)");
 }
 
+/* ---- Forks ---- */
+
+#ifdef __SANITIZE_ADDRESS__
+#define FORKS 0 /* its own locks may be held in a child */
+#else
+#define FORKS 300
+#endif
+static atomic_bool forked;
+
+static lua_State *open_bare_state(void)
+{
+    lua_State *L = luaL_newstate();
+    assert_non_null(L);
+    luaL_openlibs(L);
+    assert_int_equal(cprof_lua_attach(L), 0);
+    return L;
+}
+
+static void *attach_states(void *unused)
+{
+    while (!atomic_load(&forked)) {
+        lua_State *L = open_bare_state();
+        assert_int_equal(luaL_dostring(L, "for i = 1, 1e5 do local x = i % 7 end"), 0);
+        lua_close(L);
+    }
+    return unused;
+}
+
+/* A child finds no lock held by a thread that it does not have. */
+static void test_forks(void **unused)
+{
+    (void)unused;
+    pthread_t thread;
+    cprof_cpu_options options = CPROF_CPU_OPTIONS_INIT;
+    cprof_recording *recording;
+    options.hz = CPROF_CPU_HZ_MAX;
+    assert_int_equal(cprof_start_cpu_profile(&options, &recording), 0);
+    atomic_store(&forked, false);
+    assert_int_equal(pthread_create(&thread, NULL, attach_states, NULL), 0);
+    for (int i = 0; i < FORKS; i++) {
+        int status = -1;
+        pid_t pid = fork();
+        if (pid == 0) {
+            alarm(30); /* for one that hangs */
+            lua_close(open_bare_state());
+            _exit(0);
+        }
+        while (waitpid(pid, &status, 0) < 0) {}
+        assert_int_equal(status, 0);
+    }
+    atomic_store(&forked, true);
+    pthread_join(thread, NULL);
+    cprof_recording_free(recording);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -430,6 +487,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_custom, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_custom_in_finalizers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_custom_in_second_state, set_up, tear_down),
+        cmocka_unit_test(test_forks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -564,49 +564,6 @@ static void test_churn(void **unused)
     cprof_snapshot_free(data);
 }
 
-/* ---- Forks ---- */
-
-#ifdef __SANITIZE_ADDRESS__
-#define FORKS 0 /* its own locks may be held in a child */
-#else
-#define FORKS 300
-#endif
-static atomic_bool forked;
-
-static void *attach_states(void *unused)
-{
-    while (!atomic_load(&forked)) {
-        lua_State *L = open_thread_state();
-        run(L, "for i = 1, 1e5 do local x = i % 7 end");
-        lua_close(L);
-    }
-    return unused;
-}
-
-/* A child finds no lock held by a thread that it does not have. */
-static void test_forks(void **unused)
-{
-    (void)unused;
-    pthread_t thread;
-    cprof_recording *recording = start_at(CPROF_CPU_HZ_MAX);
-    atomic_store(&forked, false);
-    assert_int_equal(pthread_create(&thread, NULL, attach_states, NULL), 0);
-    for (int i = 0; i < FORKS; i++) {
-        int status = -1;
-        pid_t pid = fork();
-        if (pid == 0) {
-            alarm(30); /* for one that hangs */
-            lua_close(open_thread_state());
-            _exit(0);
-        }
-        while (waitpid(pid, &status, 0) < 0) {}
-        assert_int_equal(status, 0);
-    }
-    atomic_store(&forked, true);
-    pthread_join(thread, NULL);
-    cprof_snapshot_free(stop(recording));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -625,7 +582,6 @@ int main(void)
         cmocka_unit_test_teardown(test_program_hooks, close_states),
         cmocka_unit_test_teardown(test_lost_request, close_states),
         cmocka_unit_test_teardown(test_churn, close_states),
-        cmocka_unit_test_teardown(test_forks, close_states),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
