@@ -24,6 +24,7 @@
 #define CPROF__JIT_ENTRY_AT 40
 
 #define CPROF__JIT_POINTER_MASK ((UINT64_C(1) << 47) - 1)
+#define CPROF__JIT_TAG_FUNCTION UINT64_C(0x1fff7) /* the bits above */
 
 /* The bits of a cframe that are no address. */
 #define CPROF__JIT_CFRAME_FLAGS UINT64_C(7)

@@ -173,6 +173,49 @@ static void fill_place(const cprof_vm_signal *signal, const cprof__jit_found *f,
     moment->entry = entry;
 }
 
+/* The bytes from the frame with LINK to its caller's (levelsjit.c says how frames are linked); 0: not known. */
+static uint64_t caller_distance(const cprof_vm_signal *signal, uint64_t link)
+{
+    uint64_t words, at = link - sizeof(uint32_t);
+    if ((link & 3) != 0) {
+        return link & ~UINT64_C(7);
+    }
+    if (!link || !signal->load(at & ~UINT64_C(7), &words)) {
+        return 0;
+    }
+    return (2 + (words >> (at & 4) * 8 >> 8 & 0xff)) * UINT64_C(8);
+}
+
+/* In a moment's callers: a flag of the place, which is a multiple of 8. */
+#define CALLER_IS_LUA UINT64_C(1)
+
+/* The frames outward of the moment's. A stack that is being moved has none any more where it is looked for. */
+static void read_callers(const cprof_vm_signal *signal, const cprof__jit_found *f, cprof_vm_moment *moment)
+{
+    uint64_t stack, link, function, kind;
+    if (!moment->place[CPROF__JIT_PLACE_FRAME] || !signal->load(f->L + CPROF__JIT_STACK_AT, &stack)) {
+        return;
+    }
+    uint64_t frame = stack + moment->place[CPROF__JIT_PLACE_FRAME];
+    for (int i = 0; i < CPROF__JIT_CALLERS; i++) {
+        uint64_t distance = signal->load(frame, &link) ? caller_distance(signal, link) : 0;
+        if (!distance || distance >= frame - stack - 8) {
+            return;
+        }
+        frame -= distance;
+        if (!signal->load(frame - 8, &function) || function >> 47 != CPROF__JIT_TAG_FUNCTION) {
+            return;
+        }
+        function &= CPROF__JIT_POINTER_MASK;
+        if (!signal->load(function + CPROF__JIT_FFID_AT, &kind)) {
+            return;
+        }
+        bool is_lua_function = (kind >> CPROF__JIT_FFID_SHIFT & 0xff) == 0;
+        moment->callers[2 * i] = (frame - stack) | (is_lua_function ? CALLER_IS_LUA : 0);
+        moment->callers[2 * i + 1] = function;
+    }
+}
+
 /* Where the VM called native code by itself (the FFI), from compiled code or by a function of LuaJIT's for the purpose:
  * the start of what it called; else 0. */
 static uint64_t called_by_ffi(const cprof_vm_signal *signal)
@@ -230,6 +273,7 @@ int cprof__jit_look(const cprof_vm_signal *signal, cprof_vm_moment *moment)
         moment->activity = CPROF__JIT_DOES_C;
         moment->entry = ffi;
     }
+    read_callers(signal, &f, moment);
     return 1;
 }
 
@@ -300,35 +344,16 @@ static volatile int32_t *hook_left_of(uint64_t global)
     return (volatile int32_t *)(uintptr_t)(global + cprof__jit.hook_left);
 }
 
-/* The frame outward of the one at FRAME (levelsjit.c says how frames are linked); 0: not known. */
-static uint64_t caller_of(uint64_t frame)
-{
-    uint64_t link = cprof__word_at((const char *)(uintptr_t)frame), distance = link & ~UINT64_C(7);
-    if (link && (link & 3) == 0) {
-        uint32_t instruction;
-        memcpy(&instruction, (const char *)(uintptr_t)link - sizeof instruction, sizeof instruction);
-        distance = (2 + (instruction >> 8 & 0xff)) * UINT64_C(8);
-    }
-    return distance && distance < frame ? frame - distance : 0;
-}
-
-/* Where the moment's frame is known, those outward of it are known too, and can be read: the VM is on this thread. */
+/* What had called the moment's frame, as it was read then. */
 static void note_callers(cprof__jit_slot *slot, const cprof_vm_moment *moment)
 {
-    const char *L = moment->running;
-    uint64_t stack = cprof__word_at(L + CPROF__JIT_STACK_AT);
-    uint64_t frame = stack + moment->place[CPROF__JIT_PLACE_FRAME];
-    slot->caller_count = 0;
-    while (moment->place[CPROF__JIT_PLACE_FRAME] && slot->caller_count < CPROF__JIT_CALLERS) {
-        frame = caller_of(frame);
-        if (frame <= stack + 8) {
-            return;
-        }
-        uint64_t function = cprof__word_at((const char *)(uintptr_t)frame - 8) & CPROF__JIT_POINTER_MASK;
-        uint64_t kind = cprof__word_at((const char *)(uintptr_t)function + CPROF__JIT_FFID_AT);
-        slot->callers[slot->caller_count++] =
-            (cprof__jit_frame){frame - stack, function, (kind >> CPROF__JIT_FFID_SHIFT & 0xff) == 0};
+    uint32_t count = 0;
+    for (; count < CPROF__JIT_CALLERS && moment->callers[2 * count]; count++) {
+        uint64_t place = moment->callers[2 * count];
+        slot->callers[count] =
+            (cprof__jit_frame){place & ~CALLER_IS_LUA, moment->callers[2 * count + 1], place & CALLER_IS_LUA};
     }
+    slot->caller_count = count;
 }
 
 static void note(cprof__jit_slot *slot, const cprof_vm_moment *moment, uint64_t ticket)
