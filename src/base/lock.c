@@ -10,7 +10,6 @@
 
 #include <assert.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <time.h>
 
 /* The ranks held by this thread, one bit each. */
@@ -22,6 +21,8 @@ static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER; /* held by a thread tha
 static atomic_bool closed;
 /* This thread closed the gate. */
 static __thread bool forking __attribute__((tls_model("initial-exec")));
+/* This thread is between cprof__fork_enter and _leave. */
+static __thread bool entered __attribute__((tls_model("initial-exec")));
 
 /* Held while a lock comes onto its list, and during a fork: a lock that one thread is listing may already be
  * held by another. */
@@ -122,7 +123,7 @@ static void list(cprof__lock *lock)
  * for, nor where it forks itself and calls us from a handler of its own. */
 static inline bool must_wait(void)
 {
-    return __builtin_expect(atomic_load(&closed), 0) && !held && !forking;
+    return __builtin_expect(atomic_load(&closed), 0) && !held && !forking && !entered;
 }
 
 static void wait_at_gate(void)
@@ -145,6 +146,27 @@ void cprof__fork_hold_off(void)
 
 void cprof__fork_allow(void)
 {
+    atomic_fetch_sub(&holding_off, 1);
+}
+
+bool cprof__locks_held(void)
+{
+    return held != 0;
+}
+
+bool cprof__fork_enter(void)
+{
+    pthread_once(&fork_once, watch_forks);
+    atomic_fetch_add(&holding_off, 1);
+    entered = !must_wait();
+    if (!entered)
+        atomic_fetch_sub(&holding_off, 1);
+    return entered;
+}
+
+void cprof__fork_leave(void)
+{
+    entered = false;
     atomic_fetch_sub(&holding_off, 1);
 }
 

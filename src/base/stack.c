@@ -27,6 +27,7 @@ static size_t bytes_left(void)
 static void *run(void *argument)
 {
     const call *c = argument;
+    cprof__thread_begin_quiet();
     c->function(c->context);
     return NULL;
 }

@@ -6,6 +6,7 @@
 #include "base/thread.h"
 
 #include "base/alloc.h"
+#include "base/maps.h"
 #include "sigsafe/current.h"
 
 #include <pthread.h>
@@ -30,20 +31,31 @@ static void make_key(void)
     key_error = pthread_key_create(&key, thread_free);
 }
 
+static void set_stack(cprof__thread *thread, uint64_t low, uint64_t high)
+{
+    thread->stack_low = cprof__current.stack_low = low;
+    thread->stack_high = cprof__current.stack_high = high;
+}
+
+/* The C library tells under a lock, and allocates meanwhile: what takes malloc over must not ask it. */
 static void find_stack(cprof__thread *thread)
 {
     pthread_attr_t attributes;
-    if (pthread_getattr_np(pthread_self(), &attributes) != 0)
-        return;
-    void *low;
+    uint64_t low, high;
+    void *start;
     size_t size;
-    if (pthread_attr_getstack(&attributes, &low, &size) == 0) {
-        thread->stack_low = (uint64_t)(uintptr_t)low;
-        thread->stack_high = thread->stack_low + size;
-        cprof__current.stack_low = thread->stack_low;
-        cprof__current.stack_high = thread->stack_high;
+    if (cprof__current.quiet) {
+        if (cprof__maps_find((uint64_t)(uintptr_t)__builtin_frame_address(0), &low, &high))
+            set_stack(thread, low, high);
+        return;
     }
-    pthread_attr_destroy(&attributes);
+    cprof__current.quiet++;
+    if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+        if (pthread_attr_getstack(&attributes, &start, &size) == 0)
+            set_stack(thread, (uint64_t)(uintptr_t)start, (uint64_t)(uintptr_t)start + size);
+        pthread_attr_destroy(&attributes);
+    }
+    cprof__current.quiet--;
 }
 
 cprof__thread *cprof__thread_self(void)
@@ -69,4 +81,14 @@ cprof__thread *cprof__thread_self(void)
 cprof__thread *cprof__thread_peek(void)
 {
     return self;
+}
+
+void cprof__thread_begin_quiet(void)
+{
+    cprof__current.quiet++;
+}
+
+void cprof__thread_end_quiet(void)
+{
+    cprof__current.quiet--;
 }

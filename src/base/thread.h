@@ -6,6 +6,8 @@
 #ifndef CPROF_BASE_THREAD_H
 #define CPROF_BASE_THREAD_H
 
+#include "cprof.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,5 +28,9 @@ cprof__thread *cprof__thread_self(void);
 
 /* The same, but NULL where none was made yet. Signals: safe. */
 cprof__thread *cprof__thread_peek(void);
+
+/* What the calling thread allocates until _end_quiet is cprof's own: heap profiles leave it out. They nest. */
+CPROF_API void cprof__thread_begin_quiet(void);
+CPROF_API void cprof__thread_end_quiet(void);
 
 #endif

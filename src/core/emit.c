@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/error.h"
 #include "base/strings.h"
+#include "base/thread.h"
 #include "core/labels.h"
 #include "core/resolve.h"
 #include "core/vmcode.h"
@@ -190,6 +191,8 @@ static int emit_proto(const cprof__emission *emission, cprof_write_fn write, voi
     const cprof__description *about = emission->about;
     cprof__encoder_sample_types(w.encoder, about->types, about->columns);
     cprof__encoder_period(w.encoder, &about->period_type, about->period);
+    if (about->default_type)
+        cprof__encoder_default_sample_type(w.encoder, about->default_type);
     cprof__encoder_time(w.encoder, about->time_ns, about->duration_ns);
     for (size_t i = 0; i < about->comment_count; i++)
         cprof__encoder_comment(w.encoder, about->comments[i]);
@@ -237,13 +240,15 @@ static int emit_text_row(cprof__text *text, cprof__places *places, const struct 
 
 static int emit_text(const cprof__emission *emission, cprof_write_fn write, void *context)
 {
-    uint64_t total = 0; /* as a sum of its own, it wraps */
+    int64_t totals[CPROF_SAMPLE_TYPES_MAX] = {0};
     for (size_t i = 0; i < emission->row_count; i++)
-        total += (uint64_t)emission->rows[i].values[0];
+        for (size_t j = 0; j < CPROF_SAMPLE_TYPES_MAX; j++) /* they wrap */
+            totals[j] = (int64_t)((uint64_t)totals[j] + (uint64_t)emission->rows[i].values[j]);
     cprof__text *text;
     const cprof__description *about = emission->about;
-    int code =
-        cprof__text_open(write, context, about->name, (int64_t)total, about->types, about->columns, &text);
+    int code = about->heap ? cprof__text_open_heap(write, context, totals, about->types, &text)
+                           : cprof__text_open(write, context, about->name, totals[0], about->types,
+                                              about->columns, &text);
     if (code)
         return code;
     for (size_t i = 0; i < about->comment_count; i++)
@@ -260,6 +265,21 @@ static int emit_text(const cprof__emission *emission, cprof_write_fn write, void
     return code ? code : closed;
 }
 
+/* The program's function, in which the program's memory is allocated. */
+struct receiver {
+    cprof_write_fn write;
+    void *context;
+};
+
+static int receive(void *context, const void *bytes, size_t length)
+{
+    const struct receiver *receiver = context;
+    cprof__thread_end_quiet();
+    int result = receiver->write(receiver->context, bytes, length);
+    cprof__thread_begin_quiet();
+    return result;
+}
+
 int cprof__emit(const cprof__emission *emission, cprof_write_fn write, void *context,
                 const cprof_write_options *options)
 {
@@ -272,8 +292,11 @@ int cprof__emit(const cprof__emission *emission, cprof_write_fn write, void *con
         return cprof__fail(CPROF_EINVAL, "debug: %d is not 0 or 1", options->debug);
     if (options->gzip_level < 0 || options->gzip_level > 9)
         return cprof__fail(CPROF_EINVAL, "gzip_level: %d is not between 0 and 9", options->gzip_level);
-    int code =
-        options->debug ? emit_text(emission, write, context) : emit_proto(emission, write, context, options);
+    struct receiver receiver = {write, context};
+    cprof__thread_begin_quiet();
+    int code = options->debug ? emit_text(emission, receive, &receiver)
+                              : emit_proto(emission, receive, &receiver, options);
     cprof__symbols_rest();
+    cprof__thread_end_quiet();
     return code;
 }

@@ -14,6 +14,9 @@ typedef struct cprof__description {
     const char *name;
     const cprof_value_type *types;
     size_t columns;
+    const char *default_type; /* the column that readers show first; NULL: theirs */
+    bool
+        heap; /* the columns are alloc_objects, alloc_space, inuse_objects, inuse_space: text in the layout for them */
     cprof_value_type period_type;
     int64_t period;
     int64_t time_ns; /* since 1970: when it was taken, or, with a duration, when it began */

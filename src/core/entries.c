@@ -150,19 +150,47 @@ static void shrink(shard *s)
         (void)resize(s, slots, s->stride); /* where memory is short the larger table serves as well */
 }
 
+/* What SLOT holds, its values copied to VALUES. */
+static cprof__entry read_slot(const shard *s, const uint64_t *slot, unsigned columns, int64_t *values)
+{
+    memset(values, 0, columns * sizeof *values);
+    values[0] = 1;
+    if (s->stride > 2)
+        memcpy(values, slot + 2, columns * sizeof *values);
+    return (cprof__entry){slot[0], (uint32_t)slot[1], (uint32_t)(slot[1] >> 32), values};
+}
+
 bool cprof__entries_remove(cprof__entries *entries, uint64_t key)
+{
+    return cprof__entries_take(entries, key, NULL, NULL);
+}
+
+bool cprof__entries_take(cprof__entries *entries, uint64_t key, cprof__entry *entry, int64_t *values)
 {
     shard *s = shard_of(entries, key);
     cprof__lock_take(&s->lock);
     uint32_t i = s->words ? find(s, key) : 0;
     bool found = s->words && *slot_at(s, i) == key;
     if (found) {
+        if (entry)
+            *entry = read_slot(s, slot_at(s, i), entries->columns, values);
         close_hole(s, i);
         if (s->mask >= SLOTS_MIN * 8 && s->count < (s->mask + 1) / 8)
             shrink(s);
     }
     cprof__lock_give(&s->lock);
     return found;
+}
+
+void cprof__entries_change(cprof__entries *entries, uint64_t key, uint32_t before, uint32_t stack,
+                           uint32_t labels)
+{
+    shard *s = shard_of(entries, key);
+    cprof__lock_take(&s->lock);
+    uint64_t *slot = s->words ? slot_at(s, find(s, key)) : NULL;
+    if (slot && slot[0] == key && (uint32_t)slot[1] == before)
+        slot[1] = stack | (uint64_t)labels << 32;
+    cprof__lock_give(&s->lock);
 }
 
 static void remove_range(shard *s, uint64_t low, uint64_t high)

@@ -42,6 +42,13 @@ int cprof__entries_add(cprof__entries *entries, const cprof__entry *entry);
 /* Returns whether there was one. */
 bool cprof__entries_remove(cprof__entries *entries, uint64_t key);
 
+/* The same, and what it was: *ENTRY with values in VALUES, which has room for the columns. */
+bool cprof__entries_take(cprof__entries *entries, uint64_t key, cprof__entry *entry, int64_t *values);
+
+/* Gives the entry of KEY, where it has the stack BEFORE, another stack and other labels. */
+void cprof__entries_change(cprof__entries *entries, uint64_t key, uint32_t before, uint32_t stack,
+                           uint32_t labels);
+
 /* Removes all with keys in [LOW, HIGH). */
 void cprof__entries_remove_range(cprof__entries *entries, uint64_t low, uint64_t high);
 

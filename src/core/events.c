@@ -75,16 +75,37 @@ void cprof__events_init(cprof__events *events, unsigned columns)
     }
 }
 
-int cprof__events_add(cprof__events *events, uint32_t stack, uint32_t labels, const int64_t *values)
+static int add(cprof__events *events, uint32_t stack, uint32_t labels, const int64_t *values, int count)
 {
     uint64_t hash = cprof__hash_word(stack, labels);
     struct cprof__events_shard *shard = &events->shards[hash >> 58];
     cprof__lock_take(&shard->lock);
     bool added = cprof__sums_add(&shard->sums, stack, labels, values);
     if (added)
-        atomic_store_explicit(&shard->recorded, shard->recorded + 1, memory_order_relaxed);
+        atomic_store_explicit(&shard->recorded, shard->recorded + count, memory_order_relaxed);
     cprof__lock_give(&shard->lock);
     return added ? 0 : CPROF_ENOMEM;
+}
+
+int cprof__events_add(cprof__events *events, uint32_t stack, uint32_t labels, const int64_t *values)
+{
+    return add(events, stack, labels, values, 1);
+}
+
+int cprof__events_move(cprof__events *events, uint32_t stack, uint32_t labels, const int64_t *values)
+{
+    return add(events, stack, labels, values, 0);
+}
+
+void cprof__events_clear(cprof__events *events)
+{
+    for (int i = 0; i < CPROF__SHARDS; i++) {
+        struct cprof__events_shard *shard = &events->shards[i];
+        cprof__lock_take(&shard->lock);
+        cprof__sums_fini(&shard->sums);
+        atomic_store_explicit(&shard->recorded, 0, memory_order_relaxed);
+        cprof__lock_give(&shard->lock);
+    }
 }
 
 int64_t cprof__events_count(const cprof__events *events)

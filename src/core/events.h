@@ -40,6 +40,12 @@ void cprof__events_init(cprof__events *events, unsigned columns);
 /* Returns 0 or CPROF_ENOMEM. */
 int cprof__events_add(cprof__events *events, uint32_t stack, uint32_t labels, const int64_t *values);
 
+/* The same for values that are moved from one stack to another, in two calls: it is no event of its own. */
+int cprof__events_move(cprof__events *events, uint32_t stack, uint32_t labels, const int64_t *values);
+
+/* Forgets all. */
+void cprof__events_clear(cprof__events *events);
+
 /* How many were added. */
 int64_t cprof__events_count(const cprof__events *events);
 

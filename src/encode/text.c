@@ -27,6 +27,7 @@ struct cprof__text {
     cprof__stream output;
     const cprof_value_type *types;
     size_t type_count;
+    bool heap;
 };
 
 static void put(cprof__text *text, const char *string)
@@ -91,8 +92,8 @@ static size_t put_field(cprof__text *text, const char *field)
     return width;
 }
 
-int cprof__text_open(cprof_write_fn write, void *context, const char *name, int64_t total,
-                     const cprof_value_type *types, size_t type_count, cprof__text **out)
+static int begin(cprof_write_fn write, void *context, const cprof_value_type *types, size_t type_count,
+                 cprof__text **out)
 {
     cprof__text *text = cprof__calloc(1, sizeof *text);
     if (!text)
@@ -104,11 +105,41 @@ int cprof__text_open(cprof_write_fn write, void *context, const char *name, int6
     }
     text->types = types;
     text->type_count = type_count;
+    *out = text;
+    return CPROF_OK;
+}
+
+/* Of values in the columns' order: what is in use, then what was allocated. */
+static void put_heap_values(cprof__text *text, const int64_t *values)
+{
+    put_format(text, "%" PRId64 ": %" PRId64 " [%" PRId64 ": %" PRId64 "] @", values[2], values[3], values[0],
+               values[1]);
+}
+
+int cprof__text_open_heap(cprof_write_fn write, void *context, const int64_t *totals,
+                          const cprof_value_type *types, cprof__text **out)
+{
+    int code = begin(write, context, types, 4, out);
+    if (code)
+        return code;
+    (*out)->heap = true;
+    put(*out, "heap profile: ");
+    put_heap_values(*out, totals);
+    put(*out, " heapprofile\n");
+    return CPROF_OK;
+}
+
+int cprof__text_open(cprof_write_fn write, void *context, const char *name, int64_t total,
+                     const cprof_value_type *types, size_t type_count, cprof__text **out)
+{
+    int code = begin(write, context, types, type_count, out);
+    if (code)
+        return code;
+    cprof__text *text = *out;
     put_name(text, name);
     put_format(text, " profile: total %" PRId64 "\n", total < 0 ? 0 : total);
     if (total < 0)
         put_format(text, "# total: %" PRId64 "\n", total);
-    *out = text;
     return CPROF_OK;
 }
 
@@ -127,10 +158,13 @@ static bool begins_address(const cprof__text_frame *frames, size_t index, size_t
 }
 
 /* The record's first line. The reader knows no negative counts: such a record is there for people only. */
-static void put_addresses(cprof__text *text, int64_t value, const cprof__text_frame *frames,
+static void put_addresses(cprof__text *text, const int64_t *values, const cprof__text_frame *frames,
                           size_t frame_count)
 {
-    put_format(text, "%s%" PRId64 " @", value < 0 ? "# " : "", value);
+    if (text->heap)
+        put_heap_values(text, values);
+    else
+        put_format(text, "%s%" PRId64 " @", values[0] < 0 ? "# " : "", values[0]);
     size_t innermost = 0;
     for (size_t i = 0; i < frame_count; i++)
         if (begins_address(frames, i, &innermost))
@@ -141,7 +175,7 @@ static void put_addresses(cprof__text *text, int64_t value, const cprof__text_fr
 /* The columns that a record's first line has no place for. */
 static void put_values(cprof__text *text, const int64_t *values)
 {
-    if (text->type_count < 2)
+    if (text->type_count < 2 || text->heap)
         return;
     put(text, "# [");
     for (size_t i = 1; i < text->type_count; i++) {
@@ -293,7 +327,7 @@ void cprof__text_sample(cprof__text *text, const int64_t *values, const cprof_la
 {
     if (text->output.error)
         return;
-    put_addresses(text, values[0], frames, frame_count);
+    put_addresses(text, values, frames, frame_count);
     put_labels(text, labels, label_count);
     put_values(text, values);
     put_frames(text, frames, frame_count);

@@ -35,6 +35,16 @@ typedef struct cprof__text_frame {
 int cprof__text_open(cprof_write_fn write, void *context, const char *name, int64_t total,
                      const cprof_value_type *types, size_t type_count, cprof__text **out);
 
+/* The same for a heap profile, whose columns are TYPES: objects and bytes allocated, then in use. The first line and
+ * the records are in the layout of Go's writeHeap, but say (by "heapprofile") that the values are no raw samples:
+ * readers scale those.
+ *
+ *     heap profile: 3: 4096 [10: 81920] @ heapprofile
+ *     3: 4096 [10: 81920] @ 0x47e1f2 0x47e2a1
+ */
+int cprof__text_open_heap(cprof_write_fn write, void *context, const int64_t *totals,
+                          const cprof_value_type *types, cprof__text **out);
+
 /* One record: distinct addresses of FRAMES on the first line, then labels, then a line for each frame. */
 void cprof__text_sample(cprof__text *text, const int64_t *values, const cprof_label *labels,
                         size_t label_count, const cprof__text_frame *frames, size_t frame_count);

@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "base/thread.h"
 #include "cprof.h"
 #include "http/listen.h"
 #include "http/recorder.h"
@@ -294,6 +295,7 @@ static void *serve(void *context)
 {
     cprof_http *server = context;
     pthread_setname_np(pthread_self(), "cprof-http");
+    cprof__thread_begin_quiet();
     while (!atomic_load(&server->stopping))
         turn(server, -1);
     close_door(server);
@@ -317,8 +319,10 @@ static int start_daemon(cprof_http *server)
         {MHD_OPTION_END, 0, NULL},
     };
     errno = 0;
+    cprof__thread_begin_quiet();
     server->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request,
                                       server, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+    cprof__thread_end_quiet();
     if (!server->daemon)
         return errno ? errno : ENOMEM;
     server->epoll = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;

@@ -80,7 +80,8 @@ static cprof__credit credit_of(const cprof__tracked *t, const waiting *w, const 
                                uint32_t vm_labels)
 {
     cprof__credit credit = {.thread = t, .at_ns = w->at_ns, .weight_ns = w->weight_ns, .count = w->count};
-    credit.stack = cprof__weave(w->sample, vm, &credit.unresolved);
+    static cprof__weaving room; /* under the sampler's lock */
+    credit.stack = cprof__weave(&room, w->sample, vm, &credit.unresolved);
     credit.labels = labels_of(w->sample, vm_labels);
     return credit;
 }

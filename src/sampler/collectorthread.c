@@ -6,6 +6,7 @@
 #include "sampler/collectorthread.h"
 
 #include "base/error.h"
+#include "base/thread.h"
 #include "core/code.h"
 #include "sampler/collector.h"
 #include "sampler/ending.h"
@@ -174,6 +175,7 @@ static void work(void)
 static void *collector(void *context)
 {
     pthread_setname_np(pthread_self(), "cprof");
+    cprof__thread_begin_quiet();
     atomic_store(&tid, gettid()); /* for who started us, and waits for it under the lock */
     sem_post(context);
     cprof__lock_take(&cprof__sampler.lock);

@@ -182,23 +182,36 @@ void cprof__hooks_apply(const cprof__hook *hooks)
 
 /* ---- Taking back ---- */
 
+static bool is_of(const changed *c, const cprof__hook *hooks)
+{
+    while (hooks->name && (uint64_t)(uintptr_t)hooks->replacement != c->ours)
+        hooks++;
+    return hooks->name != NULL;
+}
+
 static int undo_in(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size;
-    (void)context;
     for (size_t i = 0; i < count; i++)
-        if (contains(info, PT_LOAD, list[i].slot) &&
+        if (contains(info, PT_LOAD, list[i].slot) && is_of(&list[i], context) &&
             *(const volatile uint64_t *)(uintptr_t)list[i].slot == list[i].ours)
             store(info, list[i].slot, list[i].before);
     return 0;
 }
 
-void cprof__hooks_undo(void)
+void cprof__hooks_undo(const cprof__hook *hooks)
 {
+    size_t kept = 0;
     cprof__fork_hold_off();
-    dl_iterate_phdr(undo_in, NULL);
+    dl_iterate_phdr(undo_in, (void *)hooks);
     cprof__fork_allow();
-    cprof__free(list);
-    list = NULL;
-    count = room = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!is_of(&list[i], hooks))
+            list[kept++] = list[i];
+    count = kept;
+    if (!count) {
+        cprof__free(list);
+        list = NULL;
+        room = 0;
+    }
 }

@@ -18,7 +18,7 @@ typedef struct cprof__hook {
  * were loaded. What cannot be changed is left as it is. */
 void cprof__hooks_apply(const cprof__hook *hooks);
 
-/* Puts back what the slots of the objects that are still loaded held before. */
-void cprof__hooks_undo(void);
+/* Puts back what the slots for HOOKS of the objects that are still loaded held before. */
+void cprof__hooks_undo(const cprof__hook *hooks);
 
 #endif

@@ -67,9 +67,10 @@ static void prepare(void)
     real_create = (create_fn *)dlsym(RTLD_DEFAULT, "pthread_create");
 }
 
+static const cprof__hook hooks[] = {{"pthread_create", (void (*)(void))create}, {NULL, NULL}};
+
 void cprof__newthreads_watch(void)
 {
-    static const cprof__hook hooks[] = {{"pthread_create", (void (*)(void))create}, {NULL, NULL}};
     pthread_once(&once, prepare);
     if (!key_error && real_create)
         cprof__hooks_apply(hooks);
@@ -77,5 +78,5 @@ void cprof__newthreads_watch(void)
 
 void cprof__newthreads_unwatch(void)
 {
-    cprof__hooks_undo();
+    cprof__hooks_undo(hooks);
 }

@@ -16,9 +16,6 @@
 
 #include <string.h>
 
-static uint64_t starts[CPROF__SAMPLE_PCS_MAX]; /* these under the sampler's lock */
-static uint64_t frames[CPROF__STACK_DEPTH_MAX + 2];
-
 static void push_special(cprof__merged *merged, const char *name)
 {
     uint64_t frame = cprof__vmcode_special(name);
@@ -117,16 +114,17 @@ static const char *remark(const cprof__merged *merged, uint16_t end)
     return end == CPROF__WALK_ROOT ? NULL : "[unwinding stopped]";
 }
 
-uint32_t cprof__weave(const cprof__sample *sample, const cprof__vm_frames *vm, bool *unresolved)
+uint32_t cprof__weave(cprof__weaving *w, const cprof__sample *sample, const cprof__vm_frames *vm,
+                      bool *unresolved)
 {
-    cprof__merged merged = {frames, 0, cprof__capture_depth(), false};
+    cprof__merged merged = {w->frames, 0, cprof__capture_depth(), false};
     const cprof__vm_kind *kind = sample->vm ? kind_of(sample->vm) : NULL;
-    const cprof_vm_native native = {sample->pcs, starts, sample->count};
+    const cprof_vm_native native = {sample->pcs, w->starts, sample->count};
     size_t from = 0;
     *unresolved = false;
     if (kind) {
         for (size_t i = 0; i < sample->count; i++)
-            starts[i] = cprof__code_function_start(sample->pcs[i]);
+            w->starts[i] = cprof__code_function_start(sample->pcs[i]);
         from = weave_vm(&merged, &native, sample, kind, vm, unresolved);
     }
     for (; from < native.count && !merged.cut; from++)
@@ -134,6 +132,6 @@ uint32_t cprof__weave(const cprof__sample *sample, const cprof__vm_frames *vm, b
     const char *text = remark(&merged, sample->end);
     uint64_t frame = text ? cprof__vmcode_special(text) : 0;
     if (frame)
-        frames[merged.count++] = frame;
-    return cprof__stacks_intern(frames, (uint32_t)merged.count, 0);
+        w->frames[merged.count++] = frame;
+    return cprof__stacks_intern(w->frames, (uint32_t)merged.count, 0);
 }

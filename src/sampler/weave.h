@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
  * Makes one stack of a sample's native frames, taken in the signal, and the VM frames taken at the safepoint that
- * followed. Takes CPROF__RANK_STACKS, _FUNCTIONS. Threads: one at a time (the sampler's lock). Signals: unsafe.
+ * followed. Takes CPROF__RANK_STACKS, _FUNCTIONS. Threads: one at a time a room. Signals: unsafe.
  */
 #ifndef CPROF_SAMPLER_WEAVE_H
 #define CPROF_SAMPLER_WEAVE_H
 
+#include "core/stacks.h"
 #include "core/vm.h"
 #include "sigsafe/handler.h"
 
@@ -25,8 +26,15 @@ typedef struct cprof__vm_frames {
     bool cut;
 } cprof__vm_frames;
 
+/* Room to work in. */
+typedef struct cprof__weaving {
+    uint64_t starts[CPROF__SAMPLE_PCS_MAX];
+    uint64_t frames[CPROF__STACK_DEPTH_MAX + 2];
+} cprof__weaving;
+
 /* The number of SAMPLE's stack, or 0 where memory ran out. VM is NULL where no safepoint told. *UNRESOLVED gets
  * whether VM frames are missing. */
-uint32_t cprof__weave(const cprof__sample *sample, const cprof__vm_frames *vm, bool *unresolved);
+uint32_t cprof__weave(cprof__weaving *w, const cprof__sample *sample, const cprof__vm_frames *vm,
+                      bool *unresolved);
 
 #endif

@@ -86,7 +86,7 @@ static void test_pages_that_are_being_relocated(void **state)
     cprof__hooks_apply(hooks);
     assert_int_equal(create(NULL, NULL, NULL), 12345);
     assert_false(is_writable(p.start));
-    cprof__hooks_undo();
+    cprof__hooks_undo(hooks);
     assert_false(is_writable(p.start));
     pthread_t thread;
     assert_int_equal(create(&thread, begin, NULL), 0);

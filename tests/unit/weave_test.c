@@ -31,6 +31,8 @@ CODE(called)
 CODE(helper)
 CODE(host)
 
+static cprof__weaving room;
+
 static const void *const entry_points[] = {(const void *)api_call, (const void *)api_push};
 static const char *const activities[] = {"gc", NULL};
 
@@ -101,7 +103,7 @@ static void test_vm_code(void **state)
     const cprof_vm_frame frames[] = {f, g};
     cprof__vm_frames vm_frames = told(frames, 2);
     bool unresolved;
-    uint32_t number = cprof__weave(sample_of(native, 4), &vm_frames, &unresolved);
+    uint32_t number = cprof__weave(&room, sample_of(native, 4), &vm_frames, &unresolved);
     const uint64_t wanted[] = {f.address, g.address, inside(host)};
     assert_stack(number, wanted, 3);
     assert_false(unresolved);
@@ -118,10 +120,10 @@ static void test_called_function(void **state)
     cprof__sample *sample = sample_of(native, 5);
     sample->entry = start_of(called);
     cprof__vm_frames vm_frames = told(at_return, 2);
-    assert_stack(cprof__weave(sample, &vm_frames, &unresolved), wanted, 4);
+    assert_stack(cprof__weave(&room, sample, &vm_frames, &unresolved), wanted, 4);
     assert_false(unresolved);
     vm_frames = told(returned_unseen, 1);
-    assert_stack(cprof__weave(sample, &vm_frames, &unresolved), wanted, 4);
+    assert_stack(cprof__weave(&room, sample, &vm_frames, &unresolved), wanted, 4);
     assert_false(unresolved);
 }
 
@@ -137,7 +139,7 @@ static void test_api_inside(void **state)
     cprof__sample *sample = sample_of(native, 7);
     sample->entry = start_of(called);
     cprof__vm_frames vm_frames = told(frames, 2);
-    assert_stack(cprof__weave(sample, &vm_frames, &unresolved), wanted, 4);
+    assert_stack(cprof__weave(&room, sample, &vm_frames, &unresolved), wanted, 4);
 }
 
 static void test_collector(void **state)
@@ -150,7 +152,7 @@ static void test_collector(void **state)
     cprof__sample *sample = sample_of(native, 4);
     sample->activity = 1;
     cprof__vm_frames vm_frames = told(frames, 1);
-    assert_stack(cprof__weave(sample, &vm_frames, &unresolved), wanted, 3);
+    assert_stack(cprof__weave(&room, sample, &vm_frames, &unresolved), wanted, 3);
 }
 
 static void test_no_safepoint(void **state)
@@ -162,13 +164,13 @@ static void test_no_safepoint(void **state)
     const uint64_t in_vm[] = {marker, inside(host)};
     bool unresolved;
     cprof__sample *sample = sample_of(native, 5);
-    assert_stack(cprof__weave(sample, NULL, &unresolved), in_vm, 2);
+    assert_stack(cprof__weave(&room, sample, NULL, &unresolved), in_vm, 2);
     assert_true(unresolved);
     sample->entry = start_of(called);
-    assert_stack(cprof__weave(sample, NULL, &unresolved), in_called, 4);
+    assert_stack(cprof__weave(&room, sample, NULL, &unresolved), in_called, 4);
     assert_true(unresolved);
     cprof__vm_frames nothing = {.count = 0};
-    assert_stack(cprof__weave(sample, &nothing, &unresolved), in_called, 4);
+    assert_stack(cprof__weave(&room, sample, &nothing, &unresolved), in_called, 4);
     assert_true(unresolved);
 }
 
@@ -180,14 +182,14 @@ static void test_without_vm(void **state)
     bool unresolved;
     cprof__sample *sample = sample_of(native, 3);
     sample->vm = NULL;
-    assert_stack(cprof__weave(sample, NULL, &unresolved), wanted, 3);
+    assert_stack(cprof__weave(&room, sample, NULL, &unresolved), wanted, 3);
     assert_false(unresolved);
     sample->end = CPROF__WALK_BROKEN;
     uint64_t stopped[] = {wanted[0], wanted[1], wanted[2], cprof__vmcode_special("[unwinding stopped]")};
-    assert_stack(cprof__weave(sample, NULL, &unresolved), stopped, 4);
+    assert_stack(cprof__weave(&room, sample, NULL, &unresolved), stopped, 4);
     sample->end = CPROF__WALK_FULL;
     stopped[3] = cprof__vmcode_special("[truncated]");
-    assert_stack(cprof__weave(sample, NULL, &unresolved), stopped, 4);
+    assert_stack(cprof__weave(&room, sample, NULL, &unresolved), stopped, 4);
 }
 
 static int setup(void **state)
