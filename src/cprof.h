@@ -59,7 +59,8 @@ extern "C" {
     X(EADDRINUSE, -6, "address already in use")                                                              \
     X(ECANCELED, -7, "the receiver of the bytes gave up")                                                    \
     X(EDUPLICATE, -8, "another copy of cprof is active in this process")                                     \
-    X(ECLOSED, -9, "closed")
+    X(ECLOSED, -9, "closed")                                                                                 \
+    X(EOFF, -10, "turned off")
 
 #define CPROF__ERROR_ENUM(NAME, VALUE, TEXT) CPROF_##NAME = VALUE,
 enum cprof_error { CPROF_OK = 0, CPROF_ERRORS(CPROF__ERROR_ENUM) };
@@ -335,6 +336,30 @@ CPROF_API void cprof_recording_free(cprof_recording *recording);
 
 /* The engine in use: "perf", "timer" or "monotonic". Owns: cprof; constant. */
 CPROF_API const char *cprof_recording_engine(const cprof_recording *recording);
+
+/* ---- Heap profiles ---- */
+
+#define CPROF_MEM_PROFILE_RATE_DEFAULT 524288
+
+/* The profiles "heap" (what is in use) and "allocs" (what was ever allocated) have the columns {"alloc_objects",
+ * "count"}, {"alloc_space", "bytes"}, {"inuse_objects", "count"} and {"inuse_space", "bytes"}. They hold a sample,
+ * scaled to stand for all; until they are turned on, snapshots of them fail with CPROF_EOFF.
+ *
+ * Allocations are sampled so that each byte has the same chance: on average one in RATE bytes. 1 records every
+ * allocation as it is; 0 turns both profiles off, forgets what they hold, and gives everything back that was taken
+ * over to record them. *OLD (may be NULL) gets the rate before, which is 0 at first.
+ * Returns: 0; CPROF_EINVAL (negative), CPROF_EDUPLICATE. Source: https://pkg.go.dev/runtime#MemProfileRate */
+CPROF_API int cprof_set_mem_profile_rate(int64_t rate, int64_t *old);
+
+/* The rate that holds now. Signals: safe. */
+CPROF_API int64_t cprof_mem_profile_rate(void);
+
+/* Whether malloc, calloc, realloc, free and their like are recorded, where objects of the program that are loaded call
+ * them: whatever allocator the program has, and C++'s operators new and delete where these call malloc. Turning it on
+ * turns on the profiles too, at CPROF_MEM_PROFILE_RATE_DEFAULT where there is no rate yet. Calls inside an object that
+ * do not go through its global offset table are not seen. *OLD (may be NULL) gets what was before.
+ * Returns: 0; CPROF_ESYSTEM (an allocator without one of the functions), CPROF_EDUPLICATE. */
+CPROF_API int cprof_heap_native(int on, int *old);
 
 /* ---- HTTP (libcprof_http) ---- */
 

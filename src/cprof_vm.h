@@ -221,6 +221,59 @@ CPROF_API int cprof_vm_remove(cprof_vm_state *state, cprof_profile *profile, uin
 CPROF_API int cprof_vm_record(cprof_vm_state *state, void *running, cprof_profile *profile,
                               const cprof_entry_options *options);
 
+/* ---- Heap profiles ---- */
+
+/* A runtime counts for itself what a state allocates, and tells of what comes below zero. The owner's. */
+typedef struct cprof_vm_countdown {
+    int64_t left;
+    uint16_t epoch;
+    uint8_t started;
+} cprof_vm_countdown;
+
+/* What is asked for each allocation, which must cost nothing: valid for ever, read without a lock. */
+typedef struct cprof_vm_heap_view {
+    const volatile uint16_t *epoch; /* moves when the rate changes */
+    const volatile uint8_t *places; /* not 0: a sampled block may be one of those with this place */
+    const volatile uint8_t *native; /* not 0: malloc is sampled as well */
+    const volatile uint8_t *on;     /* not 0: allocations are sampled: see cprof_vm_heap_look */
+} cprof_vm_heap_view;
+
+/* Where that is asked. A runtime takes the allocator of a state over, or gives it back, when it is next called for that
+ * state after ON has changed. Owns: cprof; constant. */
+CPROF_API const cprof_vm_heap_view *cprof_vm_heap_look(void);
+
+#define CPROF_VM_HEAP_PLACES (UINT32_C(1) << 22)
+
+/* Blocks that are near one another have places that are near one another. */
+static inline uint32_t cprof_vm_heap_place(const void *block)
+{
+    uint64_t address = (uint64_t)(uintptr_t)block;
+    return (uint32_t)(address >> 4 ^ address >> 28) & (CPROF_VM_HEAP_PLACES - 1);
+}
+
+/* STATE has allocated BLOCK (NULL: there was no memory) of SIZE bytes, and COUNT says so. The VM is asked for a
+ * safepoint, which tells its frames. Called by the function that stands for the VM's allocator itself. LABELS (may be
+ * NULL) are added to those of what runs. Keeps errno. Threads: the owner of STATE. */
+CPROF_API void cprof_vm_heap_sample(cprof_vm_state *state, cprof_vm_countdown *count, const void *block,
+                                    size_t size, const cprof_labels *labels);
+
+/* What is known of a sampled block; cprof's own. */
+typedef struct cprof_vm_heap_block {
+    uint64_t words[3];
+} cprof_vm_heap_block;
+
+/* BLOCK, for whose place there is one that is not 0, is about to be freed or moved: *KEPT gets what was known of it.
+ * Returns: whether anything was. Keeps errno. */
+CPROF_API int cprof_vm_heap_take(const void *block, cprof_vm_heap_block *kept);
+
+/* It was not moved: undoes that. */
+CPROF_API void cprof_vm_heap_put_back(const void *block, const cprof_vm_heap_block *kept);
+
+/* Between these the calling thread is in a VM's allocator, and what that takes from malloc is not counted again. They
+ * nest. Needed only where malloc is sampled (see above). */
+CPROF_API void cprof_vm_heap_begin(void);
+CPROF_API void cprof_vm_heap_end(void);
+
 #ifdef __cplusplus
 }
 #endif

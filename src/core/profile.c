@@ -57,6 +57,8 @@ size_t cprof_profile_sample_types(const cprof_profile *profile, const cprof_valu
 
 int64_t cprof_profile_count(const cprof_profile *profile)
 {
+    if (profile->builtin)
+        return profile->builtin->count(profile->builtin);
     const cprof__events *events = atomic_load(&profile->events);
     return cprof__entries_count(&profile->entries) + (events ? cprof__events_count(events) : 0);
 }
@@ -65,6 +67,9 @@ static int check(const cprof_profile *profile, const cprof_entry_options *option
 {
     if (!profile)
         return cprof__fail(CPROF_EINVAL, "profile: NULL");
+    if (profile->builtin)
+        return cprof__fail(CPROF_EINVAL, "profile '%s' is built in: nothing can be added to it",
+                           profile->name);
     if (options->struct_size < sizeof *options)
         return cprof__fail(CPROF_EINVAL, "options: struct_size is %zu", options->struct_size);
     if (options->skip < 0)

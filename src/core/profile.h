@@ -5,6 +5,7 @@
 #ifndef CPROF_CORE_PROFILE_H
 #define CPROF_CORE_PROFILE_H
 
+#include "core/builtin.h"
 #include "core/entries.h"
 #include "core/events.h"
 #include "cprof.h"
@@ -20,7 +21,8 @@ struct cprof_profile {
     const char *name;
     cprof_value_type types[CPROF_SAMPLE_TYPES_MAX];
     unsigned columns;
-    _Atomic int kind; /* set once, by the first add or record */
+    const cprof__builtin *builtin; /* NULL: the program's own */
+    _Atomic int kind;              /* set once, by the first add or record */
     cprof__entries entries;
     _Atomic(cprof__events *) events; /* made by the first record */
 };

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/error.h"
 #include "base/lock.h"
+#include "core/builtin.h"
 #include "core/instance.h"
 #include "core/profile.h"
 #include "core/vm.h"
@@ -66,11 +67,8 @@ static bool taken(size_t place, const char *name)
 }
 
 /* Under the lock. */
-static int insert(const char *name, const cprof_value_type *types, size_t size, cprof_profile **out)
+static int insert_at(size_t place, cprof_profile *profile)
 {
-    size_t place = place_of(name);
-    if (taken(place, name))
-        return cprof__fail(CPROF_EEXIST, "name: a profile '%s' exists already", name);
     if (count == room) {
         size_t grown = room ? room * 2 : 8;
         cprof_profile **longer = cprof__realloc(list, grown * sizeof *longer);
@@ -79,14 +77,56 @@ static int insert(const char *name, const cprof_value_type *types, size_t size, 
         list = longer;
         room = grown;
     }
-    cprof_profile *profile = cprof__profile_make(name, types, size);
-    if (!profile)
-        return cprof__fail_memory();
     memmove(list + place + 1, list + place, (count - place) * sizeof *list);
     list[place] = profile;
     count++;
-    *out = profile;
     return 0;
+}
+
+/* Under the lock: puts the built-in profiles into the list, where they are not in it yet. Without memory some are
+ * missing until the next time. */
+static void insert_builtins(void)
+{
+    static bool all; /* under the lock */
+    for (size_t i = 0; !all && cprof__builtins[i]; i++) {
+        const cprof__builtin *builtin = cprof__builtins[i];
+        size_t place = place_of(builtin->name);
+        if (taken(place, builtin->name))
+            continue;
+        cprof_profile *profile = cprof__profile_make(builtin->name, builtin->types, builtin->columns);
+        if (!profile)
+            return;
+        profile->builtin = builtin;
+        if (insert_at(place, profile) != 0) {
+            cprof__profile_discard(profile);
+            return;
+        }
+    }
+    all = true;
+}
+
+/* Takes the lock; the list is then complete. */
+static void take(void)
+{
+    cprof__lock_take(&lock);
+    insert_builtins();
+}
+
+/* Under the lock. */
+static int insert(const char *name, const cprof_value_type *types, size_t size, cprof_profile **out)
+{
+    size_t place = place_of(name);
+    if (taken(place, name))
+        return cprof__fail(CPROF_EEXIST, "name: a profile '%s' exists already", name);
+    cprof_profile *profile = cprof__profile_make(name, types, size);
+    if (!profile)
+        return cprof__fail_memory();
+    int code = insert_at(place, profile);
+    if (code)
+        cprof__profile_discard(profile);
+    else
+        *out = profile;
+    return code;
 }
 
 int cprof_profile_new(const char *name, const cprof_profile_options *options, cprof_profile **out)
@@ -105,7 +145,7 @@ int cprof_profile_new(const char *name, const cprof_profile_options *options, cp
         code = cprof__instance_claim();
     if (code)
         return code;
-    cprof__lock_take(&lock);
+    take();
     code = insert(name, types, size, out);
     cprof__lock_give(&lock);
     return code;
@@ -115,7 +155,7 @@ cprof_profile *cprof_lookup(const char *name)
 {
     if (!name)
         return NULL;
-    cprof__lock_take(&lock);
+    take();
     size_t place = place_of(name);
     cprof_profile *profile = taken(place, name) ? list[place] : NULL;
     cprof__lock_give(&lock);
@@ -126,7 +166,7 @@ int cprof_profiles(cprof_profile ***profiles, size_t *size)
 {
     if (!profiles || !size)
         return cprof__fail(CPROF_EINVAL, "profiles: NULL");
-    cprof__lock_take(&lock);
+    take();
     cprof_profile **copy = cprof__malloc(count * sizeof *copy);
     if (copy && count)
         memcpy(copy, list, count * sizeof *copy);
@@ -147,7 +187,7 @@ void cprof_vm_detach(cprof_vm_state *state)
         return;
     uint64_t low = cprof__vm_key(state, 0), high = low + (UINT64_C(1) << CPROF__VM_KEY_COUNT_BITS);
     cprof__vm_forget(state);
-    cprof__lock_take(&lock);
+    take();
     for (size_t i = 0; i < count; i++)
         cprof__entries_remove_range(&list[i]->entries, low, high);
     cprof__lock_give(&lock);

@@ -100,6 +100,8 @@ int cprof_profile_snapshot(cprof_profile *profile, cprof_snapshot **out)
 {
     if (!profile || !out)
         return cprof__fail(CPROF_EINVAL, "profile: NULL");
+    if (profile->builtin)
+        return profile->builtin->snapshot(profile->builtin, out);
     const cprof__description about = {.name = profile->name,
                                       .types = profile->types,
                                       .columns = profile->columns,

@@ -24,6 +24,7 @@ struct cprof_vm_state {
     _Atomic(cprof__thread *)
         owner; /* written under the lock; compared, never followed: its thread may have ended */
     _Atomic uint32_t owner_serial; /* of the owner, whose record another thread's may have replaced */
+    cprof__vm_kept heap;           /* the owner's */
     struct cprof_vm_state *next;   /* under the lock */
 };
 
@@ -177,7 +178,14 @@ void cprof__vm_forget(cprof_vm_state *state)
     cprof__thread *thread = cprof__thread_self();
     if (thread && owned_by(state, thread))
         thread->vm_states--;
+    if (state->heap.data)
+        state->heap.free(state->heap.data);
     cprof__free(state);
+}
+
+cprof__vm_kept *cprof__vm_heap_of(cprof_vm_state *state)
+{
+    return &state->heap;
 }
 
 uint64_t cprof_vm_next_key(cprof_vm_state *state)
@@ -199,6 +207,14 @@ static cprof_vm_state *next_owned(const cprof__thread *thread, const cprof_vm_st
         state = state->next;
     cprof__lock_give(&lock);
     return state;
+}
+
+cprof_vm_state *cprof__vm_find(const cprof__thread *thread, const void *state)
+{
+    cprof_vm_state *found = next_owned(thread, NULL);
+    while (found && found->state != state)
+        found = next_owned(thread, found);
+    return found;
 }
 
 /* Among the states of THREAD but for EXCEPT, the one whose innermost frame is the next one outward in NATIVE

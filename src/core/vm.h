@@ -46,6 +46,16 @@ const cprof__vm_kind *cprof__vm_kind_of_api(uint64_t start);
 const cprof__vm_kind *cprof__vm_kind_of(const cprof_vm_state *state);
 void *cprof__vm_state_of(const cprof_vm_state *state);
 
+/* Something that somebody further up keeps for a state: the owner's to read and write; FREE is called when it ends. */
+typedef struct cprof__vm_kept {
+    void *data;
+    void (*free)(void *data);
+} cprof__vm_kept;
+cprof__vm_kept *cprof__vm_heap_of(cprof_vm_state *state);
+
+/* The state of THREAD (the calling one) that was attached as STATE, or NULL. Takes CPROF__RANK_VM. */
+cprof_vm_state *cprof__vm_find(const cprof__thread *thread, const void *state);
+
 /* Among the states of THREAD (the calling one) but for EXCEPT, the one whose innermost frame is the next one outward
  * in NATIVE from FROM: it runs there. NULL where none runs there. Takes CPROF__RANK_VM. */
 cprof_vm_state *cprof__vm_running(cprof__thread *thread, const cprof_vm_state *except,

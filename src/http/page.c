@@ -74,7 +74,7 @@ static const struct {
     {"allocs", "A sample of all memory allocations so far"},
     {"block", "Stacks that led to waiting on synchronization primitives"},
     {"goroutine", "Stacks of all threads and coroutines as they are now"},
-    {"heap", "A sample of the memory allocations that are live; gc=1 collects garbage first"},
+    {"heap", "A sample of the memory allocations that are live"},
     {"mutex", "Stacks of those who held a contended mutex"},
     {"profile", "Where CPU time goes; seconds says for how long to look, hz how often a second"},
     {"threadcreate", "Stacks that led to new threads"},
@@ -236,6 +236,14 @@ static void program(cprof__buffer *page)
     cprof__buffer_fini(&line);
 }
 
+static bool any_own(cprof_profile *const *profiles, size_t count)
+{
+    size_t i = 0;
+    while (i < count && built_in_description(cprof_profile_name(profiles[i])))
+        i++;
+    return i < count;
+}
+
 int cprof__page_index(cprof__buffer *page, const char *authority)
 {
     cprof_profile **profiles;
@@ -249,7 +257,7 @@ int cprof__page_index(cprof__buffer *page, const char *authority)
         page, "<table>\n<thead><tr><th>Count</th><th>Profile</th><th>Open as</th></tr></thead>\n<tbody>\n");
     rows(page, profiles, count, authority);
     cprof__buffer_text(page, "</tbody>\n</table>\n");
-    if (count == 0)
+    if (!any_own(profiles, count))
         cprof__buffer_text(page, "<p>This program has defined no profile of its own yet.</p>\n");
     cprof__buffer_text(page, TAIL);
     cprof_free(profiles);

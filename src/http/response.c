@@ -71,7 +71,7 @@ void cprof__response_error(cprof__response *response, int status, const char *te
 void cprof__response_failure(cprof__response *response, int code)
 {
     const char *text = cprof_last_error();
-    cprof__response_error(response, 500, text[0] ? text : cprof_strerror(code));
+    cprof__response_error(response, code == CPROF_EOFF ? 503 : 500, text[0] ? text : cprof_strerror(code));
 }
 
 void cprof__response_settle(cprof__response *response)

@@ -76,6 +76,9 @@ int luaopen_cprof_core(lua_State *L)
         {"set_labels", cprof__labels_set},
         {"start_cpu_profile", cprof__recording_start},
         {"set_prof_stack_depth", set_prof_stack_depth},
+        {"set_mem_profile_rate", cprof__heap_rate_set},
+        {"mem_profile_rate", cprof__heap_rate_get},
+        {"set_native_heap", cprof__heap_native_set},
         {NULL, NULL},
     };
     if (cprof_lua_attach(L) != 0) {

@@ -48,6 +48,11 @@ int cprof__profile_list(lua_State *L);
 /* cprof.start_cpu_profile */
 int cprof__recording_start(lua_State *L);
 
+/* cprof.set_mem_profile_rate, mem_profile_rate and set_native_heap */
+int cprof__heap_rate_get(lua_State *L);
+int cprof__heap_rate_set(lua_State *L);
+int cprof__heap_native_set(lua_State *L);
+
 /* Pushes data for SNAPSHOT, which it owns from now on: *BOX is where to put it. */
 cprof_snapshot **cprof__data_push(lua_State *L);
 

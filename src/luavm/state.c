@@ -15,6 +15,7 @@
 
 #include "base/alloc.h"
 #include "luavm/functions.h"
+#include "luavm/heap.h"
 #include "luavm/jitprofile.h"
 #include "luavm/labelsjit.h"
 #include "luavm/levels.h"
@@ -195,6 +196,7 @@ static uint64_t standard_entry(const cprof__luavm *vm, lua_State *L, const char 
 static void end_block(cprof__luavm *vm, lua_State *L)
 {
     cprof_vm_state *state = vm->state;
+    cprof__lua_heap_give_back(vm, L);
 #if LUA_VERSION_NUM == 501
     cprof__jit_detach(vm, L);
 #endif
@@ -307,6 +309,7 @@ int cprof_lua_attach(lua_State *L)
     cprof__luavm *vm = cprof__luavm_of(L);
     if (vm && vm->state) {
         cprof_vm_adopt(vm->state);
+        cprof__lua_heap_follow(vm, L);
         return 0;
     }
     if (!vm) {
@@ -321,6 +324,7 @@ int cprof_lua_attach(lua_State *L)
     if (status == 0) {
         cprof__lua_functions_init(vm);
         enlist(vm, L);
+        cprof__lua_heap_follow(vm, L);
     }
     return status;
 }

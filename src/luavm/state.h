@@ -9,6 +9,7 @@
 
 #include "cprof_lua.h"
 #include "cprof_vm.h"
+#include "luavm/heap.h"
 #include "luavm/variant.h"
 
 #include <stdint.h>
@@ -73,6 +74,7 @@ typedef struct cprof__luavm {
     int outermost_ref; /* registry: outermost functions of threads (jitreset.h), 0: no table */
     int unwrap_ref;    /* registry: puts back what labelsjit.c wrapped; 0: nothing is */
     int adopting_ref;  /* registry: what makes a function that adopts labels (labelsjit.c) */
+    cprof__luaheap heap;
     bool is_jit;
     cprof__creator creators[CPROF__CREATORS];
 } cprof__luavm;

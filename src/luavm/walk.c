@@ -7,6 +7,7 @@
 #include "luavm/walk.h"
 
 #include "luavm/functions.h"
+#include "luavm/heap.h"
 #include "luavm/levels.h"
 #include "luavm/names.h"
 #include "luavm/threads.h"
@@ -160,6 +161,7 @@ size_t cprof__lua_walk(void *state, void *running, const cprof_vm_native *native
     vm->walked = threads > 0 ? chain[threads - 1] : NULL;
     if (threads > 0 && cprof__lua_room(chain[threads - 1], 4)) {
         cprof__luavm_follow_collector(vm, chain[threads - 1]);
+        cprof__lua_heap_follow(vm, chain[threads - 1]);
     }
     while (threads > 0) {
         if (!write_thread(&w, chain[--threads])) {

@@ -11,6 +11,7 @@
 #include "core/code.h"
 #include "core/labels.h"
 #include "core/stacks.h"
+#include "sampler/vmheap.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -23,8 +24,8 @@
 #define FRAMES_MAX CPROF__STACK_DEPTH_MAX
 
 typedef struct writer {
-    cprof__tracked *thread;
-    uint64_t *words; /* reserved in the ring */
+    cprof__asking *asking;
+    uint64_t *words; /* what is written to */
     size_t count, max;
     bool cut;
 } writer;
@@ -52,36 +53,36 @@ static size_t write_segment(writer *w, const cprof__vm_kind *kind, const cprof_v
 static size_t walk_state(writer *w, cprof_vm_state *state, void *running, const cprof_vm_native *native,
                          int level, const cprof_vm_frame **out)
 {
-    cprof__tracked *t = w->thread;
+    cprof__asking *a = w->asking;
     int truncated = 0;
     const cprof_vm *vm = cprof__vm_kind_of(state)->vm;
     size_t max = cprof__capture_depth() + (size_t)(level > 0 ? level : 0);
-    size_t count = vm->walk(cprof__vm_state_of(state), running, native, t->scratch,
-                            max < t->scratch_max ? max : t->scratch_max, &truncated);
+    size_t count = vm->walk(cprof__vm_state_of(state), running, native, a->scratch,
+                            max < a->scratch_max ? max : a->scratch_max, &truncated);
     size_t leave_out = (size_t)level < count ? (size_t)level : count;
     w->cut |= truncated != 0;
-    *out = t->scratch + leave_out;
+    *out = a->scratch + leave_out;
     return count - leave_out;
 }
 
 /* What ran at the moment of the request and has ended by now gets its place back before the *COUNT frames of LIST,
  * which lie in the scratch. */
-static const cprof_vm_frame *put_back(cprof__tracked *t, cprof_vm_state *state, void *running,
+static const cprof_vm_frame *put_back(cprof__asking *a, cprof_vm_state *state, void *running,
                                       const cprof_vm_frame *list, size_t *count)
 {
     const cprof_vm *vm = cprof__vm_kind_of(state)->vm;
-    uint64_t entry = t->asked.entry;
+    uint64_t entry = a->asked.entry;
     cprof_vm_frame ended[CPROF_VM_ENDED_MAX];
     if (!vm->ended || *count == 0 || (entry && list[0].entry == entry))
         return list;
     size_t more = vm->ended(cprof__vm_state_of(state), running, entry, ended);
     if (more == 0)
         return list;
-    *count = *count < t->scratch_max - more ? *count : t->scratch_max - more;
-    memmove(t->scratch + more, list, *count * sizeof *list);
-    memcpy(t->scratch, ended, more * sizeof *ended);
+    *count = *count < a->scratch_max - more ? *count : a->scratch_max - more;
+    memmove(a->scratch + more, list, *count * sizeof *list);
+    memcpy(a->scratch, ended, more * sizeof *ended);
     *count += more;
-    return t->scratch;
+    return a->scratch;
 }
 
 /* Where the thread has several states, those that run further out. */
@@ -110,53 +111,71 @@ static __attribute__((noinline)) void write_outer(writer *w, cprof__thread *self
     }
 }
 
-static bool make_scratch(cprof__tracked *t)
+static bool make_scratch(cprof__asking *a)
 {
-    if (!t->scratch) {
-        t->scratch = cprof__malloc(FRAMES_MAX * sizeof *t->scratch);
-        t->scratch_max = t->scratch ? FRAMES_MAX : 0;
+    if (!a->scratch) {
+        a->scratch = cprof__malloc(FRAMES_MAX * sizeof *a->scratch);
+        a->scratch_max = a->scratch ? FRAMES_MAX : 0;
     }
-    return t->scratch;
+    return a->scratch;
 }
 
-static void write_frames(cprof__tracked *t, cprof_vm_state *state, void *running, int level)
+size_t cprof__safepoint_write(cprof__asking *asking, cprof_vm_state *state, void *running, int level,
+                              uint64_t *(*reserve)(void *context, size_t words), void *context)
 {
     cprof__thread *self = cprof__thread_self();
     const cprof__vm_kind *kind = cprof__vm_kind_of(state);
-    if (!self || !make_scratch(t))
-        return;
+    if (!self || !make_scratch(asking))
+        return 0;
     const cprof_labels *labels =
         kind->vm->labels ? kind->vm->labels(cprof__vm_state_of(state), running) : NULL;
     const cprof_vm_frame *list = NULL;
-    writer w = {t, NULL, HEAD_WORDS, 0, false};
+    writer w = {asking, NULL, HEAD_WORDS, 0, false};
     size_t count = level < 0 ? 0 : walk_state(&w, state, running, NULL, level, &list);
-    list = put_back(t, state, running, list, &count);
+    list = put_back(asking, state, running, list, &count);
     w.max = HEAD_WORDS + (2 + count * 2) * (self->vm_states > 1 ? 2 : 1);
-    w.words = cprof__ring_reserve(&t->sampled.ring, w.max);
+    w.words = reserve(context, w.max);
     if (!w.words)
-        return;
+        return 0;
     if (count) {
         size_t written = write_segment(&w, kind, list, count);
         if (self->vm_states > 1)
             write_outer(&w, self, state, list, written);
     }
     w.words[0] = cprof__record_head(CPROF__RECORD_VM, w.count);
-    w.words[1] = (uint64_t)cprof__labels_number(labels) << 32 | t->requests;
+    w.words[1] = (uint64_t)cprof__labels_number(labels) << 32 | asking->requests;
     if (w.cut)
         w.words[1] |= UINT64_C(1) << 63;
-    cprof__ring_commit(&t->sampled.ring, w.count);
+    return w.count;
+}
+
+static uint64_t *reserve_in_ring(void *ring, size_t words)
+{
+    return cprof__ring_reserve(ring, words);
+}
+
+static void write_frames(cprof__tracked *t, cprof_vm_state *state, void *running, int level)
+{
+    size_t words =
+        cprof__safepoint_write(&t->asking, state, running, level, reserve_in_ring, &t->sampled.ring);
+    if (words)
+        cprof__ring_commit(&t->sampled.ring, words);
 }
 
 void cprof_vm_safepoint(cprof_vm_state *state, uint64_t ticket, void *running, int level)
 {
+    if (ticket >> 32 == CPROF__HEAP_TICKET) {
+        cprof__vmheap_safepoint(state, (uint32_t)ticket, running, level);
+        return;
+    }
     cprof__tracked *t = (cprof__tracked *)cprof__handler_find((uint32_t)(ticket >> 32));
     if (!t || !cprof__handler_is_own(&t->sampled) || !cprof__gate_close(&t->sampled.gate))
         return;
-    if (t->is_asked && t->requests == (uint32_t)ticket) {
+    if (t->asking.is_asked && t->asking.requests == (uint32_t)ticket) {
         /* An error may be thrown over us from in there: the handler opens the gate then. */
         atomic_store_explicit(&t->sampled.holder, (uint64_t)(uintptr_t)__builtin_frame_address(0),
                               memory_order_relaxed);
-        t->is_asked = false;
+        t->asking.is_asked = false;
         cprof_vm_adopt(state);
         write_frames(t, state, running, level);
         atomic_store_explicit(&t->sampled.holder, 0, memory_order_relaxed);

@@ -14,6 +14,11 @@
 void cprof__safepoint_read(const uint64_t *record, cprof_vm_frame *scratch, size_t scratch_max,
                            cprof__vm_frames *vm, uint32_t *request, uint32_t *labels);
 
+/* Writes such a record, of what runs in STATE with the innermost LEVEL frames left out, to the words that RESERVE
+ * returns (NULL: there is no room). ASKING is the calling thread's. Returns: how many words; 0: none. */
+size_t cprof__safepoint_write(cprof__asking *asking, cprof_vm_state *state, void *running, int level,
+                              uint64_t *(*reserve)(void *context, size_t words), void *context);
+
 /* Of a cprof__vm_signal_fn (sigsafe/handler.h). Signals: safe. */
 void cprof__vm_signal(cprof__sampled *sampled, cprof__sample *sample, const void *context,
                       uint64_t stack_high);

@@ -130,7 +130,7 @@ static void release(cprof__tracked *thread)
         close_event(thread, (enum cprof__source)i);
     cprof__handler_withdraw(&thread->sampled);
     give_ring(thread->sampled.ring.words);
-    cprof__free(thread->scratch);
+    cprof__free(thread->asking.scratch);
     cprof__free(thread->waiting);
     atomic_store(&thread->sampled.tid, 0);
     thread->next = spare_records;

@@ -11,6 +11,15 @@
 #include "cprof_vm.h"
 #include "sampler/engine.h"
 
+/* The safepoint that is asked for. */
+typedef struct cprof__asking {
+    cprof_vm_moment asked;
+    bool is_asked;
+    uint32_t requests; /* the number of the last one */
+    cprof_vm_frame *scratch;
+    size_t scratch_max;
+} cprof__asking;
+
 typedef struct cprof__tracked {
     cprof__sampled sampled; /* first: what the handler knows is this */
     uint32_t serial;        /* unique among threads, never 0 */
@@ -18,12 +27,7 @@ typedef struct cprof__tracked {
     cprof__engine_event events[CPROF__SOURCES];
     bool fell_back; /* its CPU time is seen by a timer, since the engine that is on could not serve it */
 
-    /* The thread's own, with its gate closed: the safepoint that is asked for. */
-    cprof_vm_moment asked;
-    bool is_asked;
-    uint32_t requests;
-    cprof_vm_frame *scratch;
-    size_t scratch_max;
+    cprof__asking asking; /* the thread's own, with its gate closed */
 
     struct cprof__waiting *waiting; /* the collector's: samples whose VM frames are still to come */
     uint32_t waiting_count, waiting_room;

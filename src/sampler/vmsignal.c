@@ -5,6 +5,7 @@
  * Threads: the one that was interrupted. Signals: safe.
  */
 #define _GNU_SOURCE
+#include "sampler/vmsignal.h"
 #include "core/code.h"
 #include "sampler/safepoint.h"
 #include "sigsafe/current.h"
@@ -104,7 +105,7 @@ static bool same_collection(const cprof_vm *vm, const cprof_vm_moment *a, const 
            memcmp(a->callers, b->callers, sizeof a->callers) == 0;
 }
 
-static bool same_moment(const cprof_vm *vm, const cprof_vm_moment *a, const cprof_vm_moment *b)
+bool cprof__vm_same_moment(const cprof_vm *vm, const cprof_vm_moment *a, const cprof_vm_moment *b)
 {
     return a->state == b->state && a->running == b->running &&
            ((a->entry == b->entry && memcmp(a->place, b->place, sizeof a->place) == 0) ||
@@ -113,49 +114,58 @@ static bool same_moment(const cprof_vm *vm, const cprof_vm_moment *a, const cpro
 
 /* The number of the safepoint to come. Where the VM runs its own code it should have been there already, so it is
  * asked once more. */
-static uint32_t request(cprof__tracked *t, const cprof_vm *vm, const cprof_vm_moment *moment)
+uint32_t cprof__vm_request(cprof__asking *a, uint32_t index, const cprof_vm *vm,
+                           const cprof_vm_moment *moment)
 {
-    if (t->is_asked && same_moment(vm, &t->asked, moment)) {
+    if (a->is_asked && cprof__vm_same_moment(vm, &a->asked, moment)) {
         if (!moment->entry)
-            (void)vm->request(moment, (uint64_t)t->sampled.index << 32 | t->requests);
-        return t->requests;
+            (void)vm->request(moment, (uint64_t)index << 32 | a->requests);
+        return a->requests;
     }
-    uint32_t number = t->requests + 1 ? t->requests + 1 : 1;
-    int answer = vm->request ? vm->request(moment, (uint64_t)t->sampled.index << 32 | number) : 0;
+    uint32_t number = a->requests + 1 ? a->requests + 1 : 1;
+    int answer = vm->request ? vm->request(moment, (uint64_t)index << 32 | number) : 0;
     if (answer != 1)
-        return answer == CPROF_VM_SERVED && t->is_asked ? t->requests : 0;
-    t->requests = number;
-    t->asked = *moment;
-    t->is_asked = true;
+        return answer == CPROF_VM_SERVED && a->is_asked ? a->requests : 0;
+    a->requests = number;
+    a->asked = *moment;
+    a->is_asked = true;
     return number;
+}
+
+bool cprof__vm_look(cprof__sample *sample, const void *context, uint64_t stack_high, const void *last,
+                    cprof_vm_moment *moment, size_t *entered)
+{
+    const cprof__vm_kind *kind = innermost(sample, entered);
+    if (!kind && !goes_outward())
+        return false;
+    bool guarded = cprof__fault_guarded_now();
+    const cprof_vm_signal signal = {context,
+                                    sample->pcs,
+                                    sample->count,
+                                    *entered,
+                                    stack_high,
+                                    cprof__code_function_start,
+                                    guarded ? load_guarded : load_slowly,
+                                    frame_sp,
+                                    last};
+    if (!kind || kind->vm->outward || sample->end == CPROF__WALK_UNKNOWN || sample->end == CPROF__WALK_BROKEN)
+        go_outward(sample, &kind, &signal, guarded);
+    if (!kind)
+        return false;
+    sample->vm = kind->vm;
+    if (!kind->vm->look || !kind->vm->look(&signal, moment))
+        return false;
+    sample->entry = moment->entry;
+    sample->activity = moment->activity;
+    return true;
 }
 
 void cprof__vm_signal(cprof__sampled *sampled, cprof__sample *sample, const void *context,
                       uint64_t stack_high)
 {
-    size_t entered;
-    const cprof__vm_kind *kind = innermost(sample, &entered);
-    if (!kind && !goes_outward())
-        return;
-    bool guarded = cprof__fault_guarded_now();
-    const cprof_vm_signal signal = {context,
-                                    sample->pcs,
-                                    sample->count,
-                                    entered,
-                                    stack_high,
-                                    cprof__code_function_start,
-                                    guarded ? load_guarded : load_slowly,
-                                    frame_sp,
-                                    ((const cprof__tracked *)sampled)->asked.running};
-    if (!kind || kind->vm->outward || sample->end == CPROF__WALK_UNKNOWN || sample->end == CPROF__WALK_BROKEN)
-        go_outward(sample, &kind, &signal, guarded);
-    if (!kind)
-        return;
+    cprof__tracked *t = (cprof__tracked *)sampled;
     cprof_vm_moment moment = {0};
-    sample->vm = kind->vm;
-    if (!kind->vm->look || !kind->vm->look(&signal, &moment))
-        return;
-    sample->entry = moment.entry;
-    sample->activity = moment.activity;
-    sample->request = request((cprof__tracked *)sampled, kind->vm, &moment);
+    size_t entered;
+    if (cprof__vm_look(sample, context, stack_high, t->asking.asked.running, &moment, &entered))
+        sample->request = cprof__vm_request(&t->asking, sampled->index, sample->vm, &moment);
 }
