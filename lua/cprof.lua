@@ -120,8 +120,44 @@ cprof.set_prof_stack_depth = core.set_prof_stack_depth
 -- @usage local recording = assert(cprof.start_cpu_profile { output = "cpu.pb.gz" }); work(); recording:stop()
 cprof.start_cpu_profile = core.start_cpu_profile
 
+--- Sets how much of what is allocated is sampled for the profiles "heap" and "allocs".
+-- Each byte has the same chance, and the samples are scaled to stand for all: columns are alloc_objects, alloc_space,
+-- inuse_objects and inuse_space. Until this is called (or `serve`), both are off, and `snapshot` and `write` say so. It
+-- covers what this Lua state allocates from now on, in C and in Lua; other states take part once they use cprof. On Lua
+-- 5.2 and later the label `lua_type` says what for.
+--
+-- What is allocated is shown under the function that asked for it; where the line cannot be had in the middle of an
+-- allocation, it is that of the next instruction that can be seen.
+-- @function set_mem_profile_rate
+-- @tparam integer rate one sample in so many bytes, on average; 524288 (512 KiB) is usual; 1: all, exactly; 0: off, and
+--   what was sampled is forgotten
+-- @treturn integer the rate before; 0 at first
+-- @raise where rate is no integer, or negative
+-- @usage cprof.set_mem_profile_rate(524288); work(); cprof.lookup("heap"):write("heap.pb.gz")
+cprof.set_mem_profile_rate = core.set_mem_profile_rate
+
+--- Tells how much of what is allocated is sampled.
+-- @function mem_profile_rate
+-- @treturn integer the rate; 0: nothing
+-- @usage if cprof.mem_profile_rate() == 0 then cprof.set_mem_profile_rate(524288) end
+cprof.mem_profile_rate = core.mem_profile_rate
+
+--- Says whether malloc and its like are sampled as well, wherever the program's libraries call them.
+-- Turned on, it turns on the profiles too, at 524288 where there is no rate yet. Turned off, what it took over is given
+-- back.
+-- @function set_native_heap
+-- @tparam boolean on
+-- @treturn[1] boolean what was before
+-- @treturn[2] nil where the program's allocator lacks a function
+-- @treturn[2] string a message
+-- @treturn[2] string a code, "ESYSTEM"
+-- @raise where on is no boolean
+-- @usage cprof.set_native_heap(true)
+cprof.set_native_heap = core.set_native_heap
+
 --- Serves all profiles under /debug/pprof/, from a thread of its own.
--- The server runs until it is stopped or the state is closed; dropping the handle stops nothing.
+-- The server runs until it is stopped or the state is closed; dropping the handle stops nothing. It turns the profiles
+-- "heap" and "allocs" on, at a rate of 524288, where they are off (see `set_mem_profile_rate`).
 -- @function serve
 -- @tparam[opt] table options `address` (numeric; "127.0.0.1"), `port` (0, the default: any free one)
 -- @treturn[1] Server the server
@@ -174,9 +210,9 @@ cprof.start_cpu_profile = core.start_cpu_profile
 --- The profile as it is now.
 -- @function Profile:snapshot
 -- @treturn[1] Data its data
--- @treturn[2] nil where memory ran out
+-- @treturn[2] nil where memory ran out, or a built-in profile is turned off
 -- @treturn[2] string a message
--- @treturn[2] string a code, "ENOMEM"
+-- @treturn[2] string a code, "ENOMEM" or "EOFF"
 -- @usage for sample in open_blobs:snapshot():samples() do print(sample.values[1], sample.frames[1].name) end
 
 --- Writes the profile for pprof.
@@ -236,7 +272,14 @@ cprof.start_cpu_profile = core.start_cpu_profile
 return setmetatable(cprof, {
   __index = function(self, name)
     if name == "serve" then
-      local serve = require("cprof.http").serve
+      local listen = require("cprof.http").serve
+      local function serve(...)
+        local server, message, code = listen(...)
+        if server and core.mem_profile_rate() == 0 then
+          core.set_mem_profile_rate(524288)
+        end
+        return server, message, code
+      end
       rawset(self, name, serve)
       return serve
     end
