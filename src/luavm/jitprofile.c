@@ -34,6 +34,9 @@ extern void luaJIT_profile_stop(lua_State *L) __attribute__((weak));
  * never look. The interval is long, for the timer is not wanted. */
 #define PROFILE_MODE "li2000000"
 
+/* LUAJIT_MODE_FUNC | LUAJIT_MODE_OFF */
+#define MODE_FUNCTION_OFF 2
+
 /* The walk's own needs. */
 #define ROOM_SLOTS 40
 
@@ -454,6 +457,23 @@ static void prepare(void)
 
 /* ---- The hook ---- */
 
+/* A hook, and a change of hooks, tell LuaJIT's compiler to give up what it is recording; it does so at the next
+ * instruction, and then still looks at the trace that the recording came from. Starting the profiler throws all traces
+ * away, so an instruction is run before. */
+static bool end_recording(const cprof__jit_slot *slot, lua_State *L)
+{
+    const cprof__luavm *vm = atomic_load_explicit(&slot->state, memory_order_relaxed);
+    if (!vm->nothing_ref || !make_room(L)) {
+        return false;
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->nothing_ref);
+    if (lua_pcall(L, 0, 0, 0) != 0) {
+        lua_pop(L, 1);
+        return false;
+    }
+    return true;
+}
+
 void cprof__jit_hook(lua_State *L, lua_Debug *ar)
 {
     uint64_t global = global_of(L);
@@ -471,7 +491,7 @@ void cprof__jit_hook(lua_State *L, lua_Debug *ar)
     }
     atomic_store_explicit(&slot->armed, false, memory_order_relaxed);
     deliver(slot, L, ar->event == LUA_HOOKCALL);
-    if (cprof__jit_holder(slot) == CPROF__JIT_NOBODY) {
+    if (cprof__jit_holder(slot) == CPROF__JIT_NOBODY && end_recording(slot, L)) {
         start(slot, L);
     }
     /* The program's other events pass through; after a count, LuaJIT looks by itself whether there is one. */
@@ -526,10 +546,24 @@ const cprof_vm *cprof__jit_vm(lua_State *L)
     return jit_vm;
 }
 
+/* The function that does nothing; not for the compiler, so that it does not become hot. */
+static void make_nothing(cprof__luavm *vm, lua_State *L)
+{
+    if (luaL_loadstring(L, "") != 0) {
+        lua_pop(L, 1);
+        return;
+    }
+    luaJIT_setmode(L, -1, MODE_FUNCTION_OFF);
+    vm->nothing_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
 void cprof__jit_attach(cprof__luavm *vm, lua_State *L)
 {
     if (!luaJIT_setmode || !cprof__jit_learn()) {
         return;
+    }
+    if (!vm->nothing_ref) {
+        make_nothing(vm, L);
     }
     take_mutex();
     uint32_t used = atomic_load_explicit(&cprof__jit_slots_used, memory_order_relaxed), i = 0;

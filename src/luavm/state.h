@@ -73,6 +73,7 @@ typedef struct cprof__luavm {
     int labels_ref;                     /* registry: labels of threads (labels.h); 0: none were set yet */
     int outermost_ref; /* registry: outermost functions of threads (jitreset.h), 0: no table */
     int unwrap_ref;    /* registry: puts back what labelsjit.c wrapped; 0: nothing is */
+    int nothing_ref;   /* registry: a function that does nothing (jitprofile.c); 0: none */
     int adopting_ref;  /* registry: what makes a function that adopts labels (labelsjit.c) */
     cprof__luaheap heap;
     bool is_jit;
