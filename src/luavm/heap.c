@@ -73,8 +73,8 @@ static void *call(const cprof__luaheap *h, void *block, size_t old, size_t size)
     return result;
 }
 
-/* Resizes BLOCK and samples that: another one is taken, looked at, and filled. What asks may be a stack of the VM, which
- * can be read as long as the old block is there, and not once it has been moved. */
+/* Resizes BLOCK and samples that: another one is taken, looked at, and filled. What asks may be a stack of the VM,
+ * which can be read as long as the old block is there, and not once it has been moved. */
 static inline __attribute__((always_inline)) void *resize_sampled(cprof__luavm *vm, void *block, size_t old,
                                                                   size_t size)
 {
