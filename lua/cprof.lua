@@ -132,7 +132,7 @@ cprof.start_cpu_profile = core.start_cpu_profile
 -- @tparam integer rate one sample in so many bytes, on average; 524288 (512 KiB) is usual; 1: all, exactly; 0: off, and
 --   what was sampled is forgotten
 -- @treturn integer the rate before; 0 at first
--- @raise where rate is no integer, or negative
+-- @raise where rate is no integer, negative, or more than 2^40
 -- @usage cprof.set_mem_profile_rate(524288); work(); cprof.lookup("heap"):write("heap.pb.gz")
 cprof.set_mem_profile_rate = core.set_mem_profile_rate
 

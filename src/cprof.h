@@ -348,7 +348,8 @@ CPROF_API const char *cprof_recording_engine(const cprof_recording *recording);
  * Allocations are sampled so that each byte has the same chance: on average one in RATE bytes. 1 records every
  * allocation as it is; 0 turns both profiles off, forgets what they hold, and gives everything back that was taken
  * over to record them. *OLD (may be NULL) gets the rate before, which is 0 at first.
- * Returns: 0; CPROF_EINVAL (negative), CPROF_EDUPLICATE. Source: https://pkg.go.dev/runtime#MemProfileRate */
+ * Returns: 0; CPROF_EINVAL (negative, or more than 2^40), CPROF_EDUPLICATE.
+ * Source: https://pkg.go.dev/runtime#MemProfileRate */
 CPROF_API int cprof_set_mem_profile_rate(int64_t rate, int64_t *old);
 
 /* The rate that holds now. Signals: safe. */

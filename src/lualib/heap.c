@@ -4,11 +4,14 @@
  */
 #include "lualib/lib.h"
 
+#define RATE_MAX (INT64_C(1) << 40)
+
 int cprof__heap_rate_set(lua_State *L)
 {
     int64_t rate, old;
     luaL_checktype(L, 1, LUA_TNUMBER);
-    luaL_argcheck(L, cprof__lua_tointeger(L, 1, &rate) && rate >= 0, 1, "rate must be an integer, 0 or more");
+    luaL_argcheck(L, cprof__lua_tointeger(L, 1, &rate) && rate >= 0 && rate <= RATE_MAX, 1,
+                  "rate must be an integer from 0 to 2^40");
     if (cprof_set_mem_profile_rate(rate, &old) != 0) {
         return luaL_error(L, "%s", cprof_last_error());
     }

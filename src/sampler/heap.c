@@ -13,20 +13,14 @@
 #include "core/code.h"
 #include "core/entries.h"
 #include "core/events.h"
-#include "core/instance.h"
 #include "core/labels.h"
-#include "core/snapshot.h"
 #include "core/stacks.h"
-#include "core/vm.h"
 #include "sampler/nativeheap.h"
-#include "sampler/state.h"
 #include "sampler/vmheap.h"
-#include "sigsafe/fault.h"
 
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <string.h>
 
 _Atomic uint16_t cprof__heap_epoch;
@@ -132,9 +126,8 @@ typedef struct waiting {
 } waiting;
 
 static _Atomic(waiting *) allocations;
-static _Atomic(waiting *)
-    endings;                  /* of VMs' blocks, which are freed all the same: BLOCK is all that counts */
-static _Atomic(void *) frees; /* blocks to forget and free; each begins with a pointer to the next */
+static _Atomic(waiting *) endings; /* of VMs' blocks, which are freed all the same: only BLOCK counts */
+static _Atomic(void *) frees;      /* blocks to forget and free; each begins with a pointer to the next */
 static _Atomic(void (*)(void *)) release;
 static cprof__lock settling = CPROF__LOCK_INIT(CPROF__RANK_HEAP);
 static _Atomic bool is_settling; /* written under that lock */

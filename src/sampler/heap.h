@@ -64,6 +64,9 @@ typedef struct cprof__heap_block {
 
 #define CPROF__HEAP_OBJECT_BITS 20
 
+/* Above, one sample could stand for more objects than there is room to count. */
+#define CPROF__HEAP_RATE_MAX (INT64_C(1) << 40)
+
 /* BLOCK (NULL: there was no memory) of SIZE bytes was allocated, and cprof__heap_count said so. REGS are those of the
  * function that the program called. Keeps errno. */
 void cprof__heap_sample(const void *block, size_t size, const cprof__regs *regs);

@@ -19,6 +19,8 @@ int cprof_set_mem_profile_rate(int64_t bytes, int64_t *old)
 {
     if (bytes < 0)
         return cprof__fail(CPROF_EINVAL, "rate: %lld is negative", (long long)bytes);
+    if (bytes > CPROF__HEAP_RATE_MAX)
+        return cprof__fail(CPROF_EINVAL, "rate: %lld is more than 2^40", (long long)bytes);
     int code = cprof__instance_claim();
     if (code)
         return code;

@@ -183,6 +183,7 @@ static void test_off_says_how_to_turn_it_on(void **state)
     assert_int_equal(cprof_profile_snapshot(cprof_lookup("allocs"), &none), CPROF_EOFF);
     assert_int_equal(cprof_profile_count(cprof_lookup("heap")), 0);
     assert_int_equal(cprof_set_mem_profile_rate(-1, NULL), CPROF_EINVAL);
+    assert_int_equal(cprof_set_mem_profile_rate((INT64_C(1) << 40) + 1, NULL), CPROF_EINVAL);
     int64_t old = -1;
     int was = -1;
     assert_int_equal(cprof_heap_native(1, &was), 0);
