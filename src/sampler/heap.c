@@ -22,6 +22,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/auxv.h>
 
 _Atomic uint16_t cprof__heap_epoch;
 _Atomic uint8_t cprof__heap_places[CPROF_VM_HEAP_PLACES];
@@ -40,6 +41,10 @@ static _Atomic uint64_t draws; /* gaps that were drawn: the state of the random 
 
 static void make_tables(void)
 {
+    uint64_t seed;
+    memcpy(&seed, (const void *)getauxval(AT_RANDOM),
+           sizeof seed); /* 16 bytes of the kernel's, getauxval(3) */
+    atomic_store(&draws, seed);
     cprof__entries_init(&live, 2);
     cprof__events_init(&allocated, 2);
 }
