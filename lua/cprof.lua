@@ -272,14 +272,7 @@ cprof.set_native_heap = core.set_native_heap
 return setmetatable(cprof, {
   __index = function(self, name)
     if name == "serve" then
-      local listen = require("cprof.http").serve
-      local function serve(...)
-        local server, message, code = listen(...)
-        if server and core.mem_profile_rate() == 0 then
-          core.set_mem_profile_rate(524288)
-        end
-        return server, message, code
-      end
+      local serve = require("cprof.http").serve
       rawset(self, name, serve)
       return serve
     end

@@ -158,9 +158,28 @@ static void description(cprof__buffer *page, const cprof_profile *profile)
     }
 }
 
+/* Heap profiles hold nothing until they are turned on. */
+static bool is_off(const char *name)
+{
+    return cprof_mem_profile_rate() == 0 && (strcmp(name, "heap") == 0 || strcmp(name, "allocs") == 0);
+}
+
+static void off_row(cprof__buffer *page, const char *name)
+{
+    cprof__buffer_format(
+        page,
+        "<tr><td></td>\n<td><span class=\"name\">%s</span>\n<div class=\"dim\">%s; turned off</div>"
+        "</td>\n<td></td></tr>\n",
+        name, built_in_description(name));
+}
+
 static void row(cprof__buffer *page, const cprof_profile *profile, const char *authority)
 {
     const char *name = cprof_profile_name(profile);
+    if (is_off(name)) {
+        off_row(page, name);
+        return;
+    }
     cprof__buffer_format(page, "<tr><td>%" PRId64 "</td>\n<td><a class=\"name\" href=\"",
                          cprof_profile_count(profile));
     link_attribute(page, name, true);

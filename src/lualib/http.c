@@ -37,6 +37,22 @@ static void set_anchor(lua_State *L, handle *h, bool anchored)
     lua_rawset(L, LUA_REGISTRYINDEX);
 }
 
+/* Where nobody has done so, by the module that has the state: a profile that is asked for is to be there. */
+static void turn_on_heap(lua_State *L)
+{
+    if (cprof_mem_profile_rate() != 0) {
+        return;
+    }
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    lua_getfield(L, -1, "cprof.core");
+    if (lua_istable(L, -1)) {
+        lua_getfield(L, -1, "set_mem_profile_rate");
+        lua_pushnumber(L, CPROF_MEM_PROFILE_RATE_DEFAULT);
+        lua_call(L, 1, 0);
+    }
+    lua_pop(L, 2);
+}
+
 static int serve(lua_State *L)
 {
     static const char *const names[] = {"address", "port", NULL};
@@ -68,6 +84,7 @@ static int serve(lua_State *L)
         return status == CPROF_EINVAL ? luaL_argerror(L, 1, cprof_last_error()) : cprof__push_failure(L);
     }
     h->port = cprof_http_port(h->server);
+    turn_on_heap(L);
     return 1;
 }
 
