@@ -269,11 +269,6 @@ CPROF_API int cprof_vm_heap_take(const void *block, cprof_vm_heap_block *kept);
 /* It was not moved: undoes that. */
 CPROF_API void cprof_vm_heap_put_back(const void *block, const cprof_vm_heap_block *kept);
 
-/* Between these the calling thread is in a VM's allocator, and what that takes from malloc is not counted again. They
- * nest. Needed only where malloc is sampled (see above). */
-CPROF_API void cprof_vm_heap_begin(void);
-CPROF_API void cprof_vm_heap_end(void);
-
 #ifdef __cplusplus
 }
 #endif

@@ -4,6 +4,7 @@
  */
 #include "luavm/heap.h"
 
+#include "base/thread.h"
 #include "luavm/state.h"
 
 #include <string.h>
@@ -67,9 +68,9 @@ static void *call(const cprof__luaheap *h, void *block, size_t old, size_t size)
     if (!*h->view->native) {
         return h->allocate(h->context, block, old, size);
     }
-    cprof_vm_heap_begin();
+    cprof__thread_begin_quiet();
     void *result = h->allocate(h->context, block, old, size);
-    cprof_vm_heap_end();
+    cprof__thread_end_quiet();
     return result;
 }
 

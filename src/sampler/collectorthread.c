@@ -11,8 +11,8 @@
 #include "sampler/collector.h"
 #include "sampler/ending.h"
 #include "sampler/newthreads.h"
-#include "sampler/safepoint.h"
 #include "sampler/state.h"
+#include "sampler/vmsignal.h"
 #include "sigsafe/fault.h"
 
 #include <errno.h>

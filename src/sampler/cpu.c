@@ -15,8 +15,8 @@
 #include "sampler/collectorthread.h"
 #include "sampler/ending.h"
 #include "sampler/newthreads.h"
-#include "sampler/safepoint.h"
 #include "sampler/state.h"
+#include "sampler/vmsignal.h"
 #include "sigsafe/fault.h"
 
 #include <pthread.h>

@@ -399,16 +399,6 @@ void cprof_vm_heap_put_back(const void *block, const cprof_vm_heap_block *kept)
     cprof__heap_put_back(block, &b);
 }
 
-void cprof_vm_heap_begin(void)
-{
-    cprof__current.quiet++;
-}
-
-void cprof_vm_heap_end(void)
-{
-    cprof__current.quiet--;
-}
-
 const cprof_vm_heap_view *cprof_vm_heap_look(void)
 {
     static const cprof_vm_heap_view view = {

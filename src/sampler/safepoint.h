@@ -19,8 +19,4 @@ void cprof__safepoint_read(const uint64_t *record, cprof_vm_frame *scratch, size
 size_t cprof__safepoint_write(cprof__asking *asking, cprof_vm_state *state, void *running, int level,
                               uint64_t *(*reserve)(void *context, size_t words), void *context);
 
-/* Of a cprof__vm_signal_fn (sigsafe/handler.h). Signals: safe. */
-void cprof__vm_signal(cprof__sampled *sampled, cprof__sample *sample, const void *context,
-                      uint64_t stack_high);
-
 #endif

@@ -8,6 +8,10 @@
 
 #include "sampler/threads.h"
 
+/* Of a cprof__vm_signal_fn (sigsafe/handler.h). Signals: safe. */
+void cprof__vm_signal(cprof__sampled *sampled, cprof__sample *sample, const void *context,
+                      uint64_t stack_high);
+
 /* Looks at SAMPLE's stack, of which CONTEXT (a ucontext_t) has the registers: sets its vm, entry and activity, and
  * may add to its pcs. LAST as in cprof_vm_signal. *ENTERED gets the place of the first frame that is an API function
  * of a VM. Returns: whether a state runs there; then *MOMENT is filled. */

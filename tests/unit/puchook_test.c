@@ -17,6 +17,8 @@
 #include "luavm/puclayout.h"
 #include "luavm/pucsignal.h"
 
+#include "signalled.h"
+
 #include "../resume.h"
 
 #include <lauxlib.h>
@@ -190,19 +192,6 @@ static int load(uint64_t address, uint64_t *word)
 {
     struct iovec here = {word, sizeof *word}, there = {(void *)(uintptr_t)address, sizeof *word};
     return !(address & 7) && process_vm_readv(getpid(), &here, 1, &there, 1, 0) == (ssize_t)sizeof *word;
-}
-
-static uint64_t no_function(uint64_t pc)
-{
-    (void)pc;
-    return 0;
-}
-
-static uint64_t no_frame(const cprof_vm_signal *signal, size_t frame)
-{
-    (void)signal;
-    (void)frame;
-    return 0;
 }
 
 /* Returns whether a safepoint would be asked for in the middle of this function. */

@@ -13,6 +13,8 @@
 #include "luavm/puclayout.h"
 #include "luavm/pucsignal.h"
 
+#include "signalled.h"
+
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
@@ -51,19 +53,6 @@ static int load_searched(uint64_t address, uint64_t *word)
         return 0;
     memcpy(word, (const void *)(uintptr_t)address, sizeof *word);
     return 1;
-}
-
-static uint64_t no_function(uint64_t pc)
-{
-    (void)pc;
-    return 0;
-}
-
-static uint64_t no_frame(const cprof_vm_signal *signal, size_t frame)
-{
-    (void)signal;
-    (void)frame;
-    return 0;
 }
 
 /* A fault costs more than all the rest of a sample, and what is no pointer stays on the stack. */
